@@ -1,0 +1,1 @@
+//! Signed notes, checkpoints, keys and receipts.

@@ -1,0 +1,1 @@
+//! The gRPC contract, generated, and its conversions to domain types.

@@ -1,0 +1,1 @@
+//! Plan, commit, adopt, release, acknowledge: the log's one writer, and the publisher.

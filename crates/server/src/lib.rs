@@ -1,0 +1,1 @@
+//! gRPC services over a sequencer and a store.

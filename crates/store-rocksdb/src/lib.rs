@@ -1,0 +1,1 @@
+//! LogStore on the embedded RocksDB.

@@ -1,0 +1,2 @@
+//! The `logwood` command.
+fn main() {}
