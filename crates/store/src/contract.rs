@@ -4,6 +4,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::records::{Entry, IdentityHash, LogNumber, LogRecord, PublishedHead, Round, StoreState};
@@ -36,26 +37,55 @@ pub trait LogStore: Send + Sync + 'static {
     fn state(&self) -> Result<StoreState, ReadError>;
 
     /// Logs by name, in order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
     fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError>;
 
     /// Entries of `log` from `first` on: at least one if there is one, at most up to `end` (not included), and no
     /// further one once `bytes_max` is reached. Entries past the log's size are not there: the answer is shorter.
-    fn entries(&self, log: LogNumber, first: LeafIndex, end: LeafIndex, bytes_max: usize)
-    -> Result<Vec<Entry>, ReadError>;
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    fn entries(
+        &self,
+        log: LogNumber,
+        first: LeafIndex,
+        end: LeafIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, ReadError>;
 
     /// Completed tiles of `log`, 8,192 bytes each, in the order asked; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
     fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError>;
 
     /// Where entries are, by identity or by leaf hash, in the order asked.
     ///
     /// An identity has one index; of a leaf hash the lowest is given. Never a false one: each hit was compared with
     /// the full identity hash or leaf hash at that index.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
     fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError>;
 
     /// Published heads of `log`, oldest first, at most `heads_max`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError>;
 
     /// Shows every row of the derived look-up index of `log` to `visit`, in no particular order: for fsck.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
     fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError>;
 }
 
@@ -93,8 +123,8 @@ pub enum HeadQuery {
     Latest,
 }
 
-/// A row of the look-up index. The keys are cut short and, for leaves, hashed under the store's secret, so a row is
-/// compared with what is expected of an entry by [`matches`](Self::matches).
+/// A row of the look-up index. The keys are cut short and, for leaves, hashed under the store's secret:
+/// [`of_identity`](Self::of_identity) and [`of_leaf`](Self::of_leaf) make the rows that an entry should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IndexRow {
     /// The first 12 bytes of an identity hash.
@@ -111,6 +141,26 @@ pub enum IndexRow {
         /// Where it is.
         index: LeafIndex,
     },
+}
+
+impl IndexRow {
+    /// The row of an entry with an identity.
+    #[must_use]
+    pub fn of_identity(identity: &IdentityHash, index: LeafIndex) -> Self {
+        let [prefix @ .., _, _, _, _] = identity.0;
+        Self::Identity { prefix, index }
+    }
+
+    /// The row of an entry in a log with a leaf index; `leaf_secret` is [`StoreState::leaf_secret`].
+    ///
+    /// Leaf hashes are public, so whoever appends could make millions that share 8 bytes; under a secret nobody can.
+    #[must_use]
+    pub fn of_leaf(leaf_secret: &[u8; 32], leaf: &Hash, index: LeafIndex) -> Self {
+        let keyed: [u8; 32] = Sha256::new().chain_update(leaf_secret).chain_update(leaf.as_bytes()).finalize().into();
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&keyed[..8]);
+        Self::Leaf { prefix, index }
+    }
 }
 
 /// Why a round was not committed.

@@ -16,7 +16,7 @@ mod memory;
 mod records;
 
 pub use contract::{CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal};
-pub use memory::{Fault, MemoryDisk, MemoryStore};
+pub use memory::{Fault, InjectedFault, MemoryDisk, MemoryStore, StaleHandle};
 pub use records::{
     Entry, Extension, HeadSignature, IdentityHash, LogNumber, LogRecord, LogRound, LogSettings, LogState, PackedBundle,
     Piece, Profile, PublishedHead, Round, RoundNumber, StoreState, StoredHead,

@@ -215,4 +215,6 @@ pub struct StoreState {
     pub next_log: LogNumber,
     /// Key of every [`IdentityHash`]: random, made with the store.
     pub identity_secret: [u8; 32],
+    /// Key of every [`crate::IndexRow::Leaf`]: random, made with the store.
+    pub leaf_secret: [u8; 32],
 }
