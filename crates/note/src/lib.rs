@@ -1,1 +1,36 @@
-//! Signed notes, checkpoints, keys and receipts.
+//! Signed notes, checkpoints, keys and receipts: what a log signs and an auditor keeps.
+//!
+//! Every parser here is strict: a text that one of them accepts is written back byte for byte,
+//! base64 and decimals have one spelling, and every size has a limit that is a constant. What a
+//! parser accepts is *well-formed*; what a `verify` or `open` accepts is *true* under a key that
+//! the caller named. The error says which of the two failed.
+//!
+//! ```text
+//! key ──signs──> note ──is a──> checkpoint ──is the head of──> receipt, range file
+//!                   └──is a──> seal
+//! ```
+//!
+//! The only I/O is [`SigningKey::load`] and [`SigningKey::create`], because the rules for a file
+//! that holds a private key belong beside the key.
+
+pub mod checkpoint;
+pub mod entries;
+pub mod key;
+pub mod key_file;
+pub mod log_name;
+pub mod note;
+pub mod range_file;
+pub mod receipt;
+pub mod seal;
+mod text;
+
+pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
+pub use entries::{EntriesError, EntryReader, push_entry};
+pub use key::{KeyError, KeyId, KeyName, SigningKey, VerifierKey};
+pub use key_file::KeyFileError;
+pub use log_name::{LogName, LogNameError, Origin, OriginError};
+pub use note::{NoteError, NoteSignature, SignedNote, sign_note};
+pub use range_file::{RangeFile, RangeFileError};
+pub use receipt::{Receipt, ReceiptError};
+pub use seal::{Seal, SealError};
+pub use text::MalformedLine;
