@@ -80,7 +80,7 @@ pub fn pack(index: u64, entries: &[Entry]) -> PackedBundle {
 ///
 /// [`BundleError`] if `data` is not what [`pack`] makes. Hostile bytes cost no more memory than a real bundle.
 pub fn unpack(data: &[u8]) -> Result<Vec<Bytes>, BundleError> {
-    Bundle::parse(data)?.entries(0..ENTRIES)
+    Bundle::parse(data)?.entries(0..ENTRIES, usize::MAX)
 }
 
 /// A stored bundle whose table was read and checked. Frames are decoded when asked for.
@@ -139,13 +139,15 @@ impl<'a> Bundle<'a> {
         Ok(Self { zstd: encoding == ZSTD, frames })
     }
 
-    /// The entries at `wanted` places, within 0..256. Decodes only the frames that hold them.
+    /// The entries at `wanted` places, within 0..256: at least the first, and no further one once `bytes_max` is
+    /// reached. Decodes only the frames that hold them.
     ///
     /// # Errors
     ///
     /// [`BundleError::Frame`] if a frame does not decode to the entries that the table promises.
-    pub fn entries(&self, wanted: Range<usize>) -> Result<Vec<Bytes>, BundleError> {
-        let mut entries = Vec::with_capacity(wanted.len().min(ENTRIES));
+    pub fn entries(&self, wanted: Range<usize>, bytes_max: usize) -> Result<Vec<Bytes>, BundleError> {
+        let mut entries: Vec<Bytes> = Vec::with_capacity(wanted.len().min(ENTRIES));
+        let mut bytes = 0;
         for (number, frame) in self.frames.iter().enumerate() {
             let places = frame.first..frame.first + frame.entries;
             if places.end <= wanted.start || places.start >= wanted.end {
@@ -156,8 +158,13 @@ impl<'a> Bundle<'a> {
                 number,
                 source: io::Error::new(io::ErrorKind::InvalidData, "entry lengths do not fill the frame"),
             })?;
-            let hits = places.zip(decoded).filter(|(place, _)| wanted.contains(place));
-            entries.extend(hits.map(|(_, entry)| entry));
+            for (_, entry) in places.zip(decoded).filter(|(place, _)| wanted.contains(place)) {
+                if !entries.is_empty() && bytes >= bytes_max {
+                    return Ok(entries);
+                }
+                bytes += entry.len();
+                entries.push(entry);
+            }
         }
         Ok(entries)
     }
@@ -313,11 +320,12 @@ mod tests {
             let given = entries(|place| if seeded { noise(65_535, place as u64) } else { vec![b'a'; 65_535 - place] });
             let packed = assert_round_trip(&given);
             let bundle = Bundle::parse(&packed.data).expect("own bundle");
-            assert_eq!(bundle.frames.len(), if seeded { 18 } else { 17 });
+            assert_eq!(bundle.frames.len(), if seeded { 18 } else { 16 });
             for place in [0, 14, 15, 128, 255] {
-                assert_eq!(bundle.entries(place..place + 1).expect("own bundle"), [given[place].bytes.clone()]);
+                assert_eq!(bundle.entries(place..place + 1, 0).expect("own bundle"), [given[place].bytes.clone()]);
             }
-            assert_eq!(bundle.entries(10..40).expect("own bundle").len(), 30);
+            assert_eq!(bundle.entries(10..200, 70_000).expect("own bundle").len(), 2);
+            assert_eq!(bundle.entries(10..40, usize::MAX).expect("own bundle").len(), 30);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a log asks of its storage: one atomic, synced write a round, and reads.
 //!
-//! The contract speaks of rounds, entries, tiles, look-ups and heads, never of keys, so that RocksDB, memory or an
+//! The contract speaks of rounds, entries, tiles, look-ups and heads, never of keys, so that `RocksDB`, memory or an
 //! object store with conditional writes can stand behind it. [`conformance`] is the suite that each of them runs.
 //!
 //! ```text

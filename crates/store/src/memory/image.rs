@@ -273,7 +273,7 @@ fn split(index: u64) -> (u64, usize) {
 }
 
 fn unpacked(bundle: &PackedBundle, places: std::ops::Range<usize>) -> Result<Vec<Entry>, bundle::BundleError> {
-    let entries = Bundle::parse(&bundle.data)?.entries(places.clone())?;
+    let entries = Bundle::parse(&bundle.data)?.entries(places.clone(), usize::MAX)?;
     let identities = bundle.identities[places].iter().copied();
     Ok(entries.into_iter().zip(identities).map(|(bytes, identity)| Entry { bytes, identity }).collect())
 }
