@@ -112,8 +112,8 @@ impl VerifierKey {
     /// * [`KeyError::PublicKey`] if the bytes are no point of the curve, or one of small order.
     pub fn from_public_key(name: &str, public_key: &[u8; 32]) -> Result<Self, KeyError> {
         let name = KeyName::new(name)?;
-        let key = ed25519_dalek::VerifyingKey::from_bytes(public_key)
-            .map_err(|_| KeyError::PublicKey)?;
+        let key =
+            ed25519_dalek::VerifyingKey::from_bytes(public_key).map_err(|_| KeyError::PublicKey)?;
         if key.is_weak() {
             return Err(KeyError::PublicKey);
         }
@@ -288,7 +288,9 @@ pub enum KeyError {
     #[error("not an Ed25519 public key; ask the key's owner for the right one")]
     PublicKey,
     /// The id is not that of the name and key beside it.
-    #[error("key id {actual} does not belong to this name and key, whose id is {expected}; copy the whole line")]
+    #[error(
+        "key id {actual} does not belong to this name and key, whose id is {expected}; copy the whole line"
+    )]
     IdMismatch {
         /// Id that name and key give.
         expected: KeyId,

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::key::{KeyError, SigningKey};
 
 /// Largest key file, in bytes: a name of 255 bytes and about 75 bytes around it fit well.
-pub const KEY_FILE_BYTES_MAX: u64 = 1_024;
+pub const KEY_FILE_BYTES_MAX: usize = 1_024;
 
 impl SigningKey {
     /// Reads the private key in the file at `path`: one line, the newline may be missing.
@@ -43,13 +43,14 @@ impl SigningKey {
         }
 
         // The buffer never grows, so that no copy of the secret stays behind.
-        let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX as usize + 1]);
+        let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX + 1]);
         let length = read_up_to(&mut file, &mut bytes).map_err(io)?;
-        if length as u64 > KEY_FILE_BYTES_MAX {
+        if length > KEY_FILE_BYTES_MAX {
             return Err(KeyFileError::TooLong { path: path.to_owned() });
         }
         let malformed = |source| KeyFileError::Key { path: path.to_owned(), source };
-        let text = std::str::from_utf8(&bytes[..length]).map_err(|_| malformed(KeyError::Syntax))?;
+        let text =
+            std::str::from_utf8(&bytes[..length]).map_err(|_| malformed(KeyError::Syntax))?;
         Self::from_private_text(text.strip_suffix('\n').unwrap_or(text)).map_err(malformed)
     }
 

@@ -22,6 +22,8 @@ pub mod note;
 pub mod range_file;
 pub mod receipt;
 pub mod seal;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};

@@ -234,7 +234,8 @@ mod tests {
             assert_eq!(name(accepted).as_str(), accepted);
         }
         let too_long = "a".repeat(LOG_NAME_BYTES_MAX + 1);
-        let refused = ["", ".a", "_a", "-a", "A", "aB", "a/b", "a b", "a\0", "a\n", "ä", "a+b", &too_long];
+        let refused =
+            ["", ".a", "_a", "-a", "A", "aB", "a/b", "a b", "a\0", "a\n", "ä", "a+b", &too_long];
         for refused in refused {
             assert_eq!(refused.parse::<LogName>(), Err(LogNameError::Syntax), "{refused:?}");
         }
@@ -270,7 +271,16 @@ mod tests {
 
     #[test]
     fn public_urls_that_are_no_origin_are_refused() {
-        for url in ["", "log.example", "ftp://a", "https://", "https:///a", "https://u@a", "https://a?b", "https://a/#b"] {
+        for url in [
+            "",
+            "log.example",
+            "ftp://a",
+            "https://",
+            "https:///a",
+            "https://u@a",
+            "https://a?b",
+            "https://a/#b",
+        ] {
             let refused = Origin::under_public_url(url, &name("pay"));
             assert_eq!(refused, Err(OriginError::PublicUrl), "{url:?}");
         }

@@ -125,7 +125,20 @@ mod tests {
         assert_eq!(decimal("0"), Some(0));
         assert_eq!(decimal("10"), Some(10));
         assert_eq!(decimal("18446744073709551615"), Some(u64::MAX));
-        for refused in ["", "00", "01", "+1", "-1", " 1", "1 ", "1_0", "0x1", "١", "1e3", "18446744073709551616"] {
+        for refused in [
+            "",
+            "00",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1_0",
+            "0x1",
+            "١",
+            "1e3",
+            "18446744073709551616",
+        ] {
             assert_eq!(decimal(refused), None, "{refused:?}");
         }
     }
