@@ -1,1 +1,43 @@
-//! The gRPC contract, generated, and its conversions to domain types.
+//! The gRPC contract `logwood.v1`, generated from `proto/`, and its conversions to domain types.
+
+mod convert;
+mod details;
+
+pub use convert::{FieldError, hash, hashes, hashes_to_bytes, range_proof, range_proof_to_message};
+pub use details::{DOMAIN, Reason};
+
+/// Generated messages, clients and servers.
+pub mod v1 {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::pedantic,
+        clippy::missing_errors_doc,
+        reason = "generated; the documentation is in the proto files"
+    )]
+    tonic::include_proto!("logwood.v1");
+
+    /// The compiled descriptors, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/logwood.v1.bin"));
+}
+
+/// Largest `Append` request, and largest message of a stream, in bytes: an entry, an identity, and their framing.
+pub const APPEND_MESSAGE_BYTES_MAX: usize = 68 * 1024;
+
+/// Largest `AppendBatch` request in bytes.
+pub const BATCH_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Largest answer in bytes, framing included: stock gRPC clients refuse more than 4 MiB.
+pub const ANSWER_BYTES_MAX: usize = 3 * 1024 * 1024 + 512 * 1024;
+
+/// Most entries in one batch.
+pub const BATCH_ENTRIES_MAX: usize = 1_000;
+
+/// Longest identity in bytes.
+pub const IDENTITY_BYTES_MAX: usize = 128;
+
+/// Most indices in one multiproof.
+pub const MULTIPROOF_INDICES_MAX: usize = 1_000;
+
+/// Most elements of one page.
+pub const PAGE_ENTRIES_MAX: usize = 1_000;

@@ -1,0 +1,18 @@
+//! Compiles the public contract in `proto/` with protox, so that no `protoc` is needed.
+
+use std::error::Error;
+use std::path::Path;
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let files = ["logwood/v1/log.proto", "logwood/v1/admin.proto"];
+    println!("cargo::rerun-if-changed={}", root.display());
+
+    let descriptors = protox::compile(files, [&root])?;
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(Path::new(&out).join("logwood.v1.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
