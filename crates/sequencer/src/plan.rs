@@ -1,0 +1,301 @@
+//! Planning: which entries the next round takes, at which indices, and what it writes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use logwood_merkle::{Hash, LeafIndex, TileId, TileNodes};
+use logwood_store::{
+    BUNDLE_ENTRIES, Entry, Extension, IdentityHash, LogNumber, LogRound, LogSettings, LogState, PackedBundle, Piece,
+    PublishedHead, Round, RoundNumber, bundle,
+};
+
+use crate::{LogTail, LogView};
+
+/// Most entries of one round. Bounds its latency, and its memory together with [`ROUND_BYTES_MAX`].
+pub const ROUND_ENTRIES_MAX: usize = 8_192;
+
+/// Most entry bytes of one round. A single submission may exceed it, alone.
+pub const ROUND_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An entry that wants an index.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// 1 to 65,535 bytes.
+    pub bytes: Bytes,
+    /// RFC 6962 leaf hash of `bytes`.
+    pub leaf: Hash,
+    /// What makes a retry the same entry.
+    pub identity: Option<IdentityHash>,
+}
+
+/// Entries of one call, logged in one round, in order, and where to report.
+#[derive(Debug)]
+pub struct Submission<T> {
+    /// Which log. It must be loaded.
+    pub log: LogNumber,
+    /// At least one.
+    pub entries: Vec<NewEntry>,
+    /// Comes back in an [`Answer`].
+    pub ticket: T,
+}
+
+/// What storage knows of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where the entry is.
+    pub index: LeafIndex,
+    /// Its leaf hash: tells the same bytes from others.
+    pub leaf: Hash,
+}
+
+/// Where an entry of a submission is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Logged by this round.
+    New(LeafIndex),
+    /// The identity was there, with the same bytes.
+    Duplicate(LeafIndex),
+    /// The identity is taken by other bytes.
+    Taken(LeafIndex),
+}
+
+/// The answer to a submission, to be given once its round is released.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// Of the submission.
+    pub ticket: T,
+    /// Which log.
+    pub log: LogNumber,
+    /// As many as the submission had entries, in their order.
+    pub placements: Vec<Placement>,
+}
+
+/// A planned round.
+#[derive(Debug)]
+pub struct SealedRound<T> {
+    /// What to commit. `None` if all that waits are answers about rounds before.
+    pub round: Option<Round>,
+    /// The new view of each log that grew or was made.
+    pub views: Vec<(LogNumber, LogView)>,
+    /// Tiles that the round completes, for the caches of readers.
+    pub tiles: Vec<(LogNumber, TileId, Arc<TileNodes>)>,
+    /// Whom to answer.
+    pub answers: Vec<Answer<T>>,
+}
+
+/// Owner of the tails of all loaded logs. Plans ahead of the disk; dropped whole if a commit fails.
+#[derive(Debug)]
+pub struct Sequencer<T> {
+    last: RoundNumber,
+    tails: HashMap<LogNumber, LogTail>,
+    open: BTreeMap<LogNumber, OpenLog>,
+    open_entries: usize,
+    open_bytes: usize,
+    answers: Vec<Answer<T>>,
+    /// Identities of the open round and of rounds in flight.
+    identities: HashMap<(LogNumber, IdentityHash), Found>,
+    in_flight: VecDeque<(RoundNumber, Vec<(LogNumber, IdentityHash)>)>,
+    open_identities: Vec<(LogNumber, IdentityHash)>,
+}
+
+/// What the open round does to one log.
+#[derive(Debug, Default)]
+struct OpenLog {
+    create: Option<LogSettings>,
+    state: Option<LogState>,
+    published: Vec<PublishedHead>,
+    repacked: Vec<PackedBundle>,
+    first: u64,
+    entries: Vec<Entry>,
+    leaves: Vec<Hash>,
+    tiles: Vec<(TileId, Arc<TileNodes>)>,
+}
+
+impl<T> Sequencer<T> {
+    /// Goes on after round `last`.
+    #[must_use]
+    pub fn new(last: RoundNumber) -> Self {
+        Self {
+            last,
+            tails: HashMap::new(),
+            open: BTreeMap::new(),
+            open_entries: 0,
+            open_bytes: 0,
+            answers: Vec::new(),
+            identities: HashMap::new(),
+            in_flight: VecDeque::new(),
+            open_identities: Vec::new(),
+        }
+    }
+
+    /// Whether the log's tail is in memory.
+    #[must_use]
+    pub fn is_loaded(&self, log: LogNumber) -> bool {
+        self.tails.contains_key(&log)
+    }
+
+    /// Takes over the tail of a log that was rebuilt from storage.
+    pub fn load(&mut self, log: LogNumber, tail: LogTail) {
+        self.tails.insert(log, tail);
+    }
+
+    /// Whether the open round takes no more entries.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open_entries >= ROUND_ENTRIES_MAX || self.open_bytes >= ROUND_BYTES_MAX
+    }
+
+    /// Whether there is nothing to seal.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.answers.is_empty()
+    }
+
+    /// Whether an identity is planned already, so that storage need not be asked.
+    #[must_use]
+    pub fn knows(&self, log: LogNumber, identity: IdentityHash) -> bool {
+        self.identities.contains_key(&(log, identity))
+    }
+
+    /// Plans a submission into the open round.
+    ///
+    /// * `found` - as many as the submission has entries: what storage knows of each identity. It must have been
+    ///   asked after the last [`adopt`](Self::adopt), so that no round falls between memory and disk.
+    ///
+    /// # Panics
+    ///
+    /// If the log is not loaded, or `found` has another length: bugs of the driver.
+    pub fn absorb(&mut self, submission: Submission<T>, found: &[Option<Found>]) {
+        let Submission { log, entries, ticket } = submission;
+        assert_eq!(entries.len(), found.len(), "storage was asked for every entry");
+        let placements = entries.into_iter().zip(found).map(|(entry, found)| self.place(log, entry, *found)).collect();
+        self.answers.push(Answer { ticket, log, placements });
+    }
+
+    fn place(&mut self, log: LogNumber, entry: NewEntry, found: Option<Found>) -> Placement {
+        let known = entry.identity.and_then(|identity| self.identities.get(&(log, identity)).copied()).or(found);
+        if let Some(Found { index, leaf }) = known {
+            return if leaf == entry.leaf { Placement::Duplicate(index) } else { Placement::Taken(index) };
+        }
+        let tail = self.tails.get_mut(&log).expect("the driver loads a log before it submits to it");
+        let open = self.open.entry(log).or_default();
+        if open.entries.is_empty() {
+            open.first = tail.size.0;
+        }
+        let index = tail.push(entry.leaf, &mut open.tiles);
+        self.open_entries += 1;
+        self.open_bytes += entry.bytes.len();
+        if let Some(identity) = entry.identity {
+            self.identities.insert((log, identity), Found { index, leaf: entry.leaf });
+            self.open_identities.push((log, identity));
+        }
+        open.leaves.push(entry.leaf);
+        open.entries.push(Entry { bytes: entry.bytes, identity: entry.identity });
+        Placement::New(index)
+    }
+
+    /// Plans a new log into the open round; it can be submitted to at once.
+    pub fn create(&mut self, log: LogNumber, settings: LogSettings) {
+        self.tails.insert(log, LogTail::empty());
+        self.open.entry(log).or_default().create = Some(settings);
+    }
+
+    /// Plans a change of state into the open round.
+    pub fn set_state(&mut self, log: LogNumber, state: LogState) {
+        self.open.entry(log).or_default().state = Some(state);
+    }
+
+    /// Plans a head for the history into the open round.
+    pub fn publish(&mut self, log: LogNumber, head: PublishedHead) {
+        self.open.entry(log).or_default().published.push(head);
+    }
+
+    /// Plans the replacement of pieces by the bundle that they filled.
+    pub fn repack(&mut self, log: LogNumber, bundle: PackedBundle) {
+        self.open.entry(log).or_default().repacked.push(bundle);
+    }
+
+    /// Adds an answer that waits for everything planned so far, and for nothing else.
+    pub fn answer_after(&mut self, log: LogNumber, ticket: T) {
+        self.answers.push(Answer { ticket, log, placements: Vec::new() });
+    }
+
+    /// Closes the open round. `None` if there is nothing in it.
+    ///
+    /// * `now_ms` - the driver's clock, POSIX milliseconds.
+    pub fn seal(&mut self, now_ms: u64) -> Option<SealedRound<T>> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut sealed =
+            SealedRound { round: None, views: Vec::new(), tiles: Vec::new(), answers: std::mem::take(&mut self.answers) };
+        let open = std::mem::take(&mut self.open);
+        if open.is_empty() {
+            return Some(sealed);
+        }
+        self.last = self.last.next();
+        let mut round = Round { number: self.last, logs: Vec::with_capacity(open.len()) };
+        for (log, open) in open {
+            let view = self.tails.get(&log).map(LogTail::view);
+            sealed.tiles.extend(open.tiles.iter().map(|(id, tile)| (log, *id, Arc::clone(tile))));
+            if let Some(view) = view.as_ref().filter(|_| open.create.is_some() || !open.entries.is_empty()) {
+                sealed.views.push((log, view.clone()));
+            }
+            round.logs.push(open.into_round(log, view.as_ref(), now_ms));
+        }
+        self.in_flight.push_back((self.last, std::mem::take(&mut self.open_identities)));
+        (self.open_entries, self.open_bytes) = (0, 0);
+        sealed.round = Some(round);
+        Some(sealed)
+    }
+
+    /// Round `number` is durable: storage answers for its identities from now on.
+    pub fn adopt(&mut self, number: RoundNumber) {
+        while let Some((_, identities)) = self.in_flight.pop_front_if(|(round, _)| *round <= number) {
+            for key in identities {
+                self.identities.remove(&key);
+            }
+        }
+    }
+}
+
+impl OpenLog {
+    fn into_round(self, log: LogNumber, view: Option<&LogView>, now_ms: u64) -> LogRound {
+        let extend = view.filter(|_| !self.entries.is_empty()).map(|view| {
+            let identities = self.entries.iter().map(|entry| entry.identity).collect();
+            let (bundles, pieces) = split(self.first, self.entries);
+            Extension {
+                first: LeafIndex(self.first),
+                leaves: self.leaves,
+                identities,
+                bundles,
+                pieces,
+                tiles: self.tiles.iter().map(|(id, tile)| (*id, Bytes::from(tile.to_bytes()))).collect(),
+                head: view.head(),
+                time_ms: now_ms,
+            }
+        });
+        let (create, state) = (self.create, self.state);
+        LogRound { log, create, extend, repacked: self.repacked, published: self.published, state }
+    }
+}
+
+/// Cuts a round's entries at the boundaries of bundles: those that are whole are packed, the rest are pieces.
+fn split(first: u64, entries: Vec<Entry>) -> (Vec<PackedBundle>, Vec<Piece>) {
+    let (mut bundles, mut pieces) = (Vec::new(), Vec::new());
+    let mut entries = entries.into_iter().peekable();
+    let mut next = first;
+    while entries.peek().is_some() {
+        let room = usize::try_from(BUNDLE_ENTRIES - next % BUNDLE_ENTRIES).expect("at most 256");
+        let taken: Vec<_> = entries.by_ref().take(room).collect();
+        let from = next;
+        next += taken.len() as u64;
+        if taken.len() as u64 == BUNDLE_ENTRIES {
+            bundles.push(bundle::pack(from / BUNDLE_ENTRIES, &taken));
+        } else {
+            pieces.push(Piece { first: LeafIndex(from), entries: taken });
+        }
+    }
+    (bundles, pieces)
+}
