@@ -1,1 +1,21 @@
 //! gRPC services over a sequencer and a store.
+//!
+//! [`serve`] runs everything; the way of an entry is `append` (accept) -> `writer` (plan, commit, release,
+//! acknowledge) -> `append` again (proofs, on the caller's task).
+
+mod admin;
+mod append;
+mod clock;
+mod core;
+mod history;
+mod nodes;
+mod read;
+mod registry;
+mod serve;
+mod service;
+mod slot;
+mod status;
+mod writer;
+
+pub use serve::{ServeError, ServeOptions, Started, serve};
+pub use slot::StoreOpener;

@@ -1,0 +1,159 @@
+//! `logwood.v1.AdminService`: making, freezing and sealing logs. Served on the Unix socket of the data directory.
+
+use std::sync::Arc;
+
+use logwood_note::{LogName, Origin, SigningKey};
+use logwood_proto::v1::admin_service_server::AdminService;
+use logwood_proto::{Reason, v1};
+use logwood_store::{LogQuery, LogSettings, LogState, Profile};
+use tonic::{Code, Request, Response, Status};
+
+use crate::clock::now_ms;
+use crate::core::Core;
+use crate::registry::LogHandle;
+use crate::writer::Command;
+use crate::{history, status};
+
+/// The operator's service.
+#[derive(Clone)]
+pub(crate) struct Admin(pub(crate) Arc<Core>);
+
+/// Makes a log: key, origin, the signed and published checkpoint of size 0.
+pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> Result<Arc<LogHandle>, Status> {
+    let name = request.log.parse::<LogName>().map_err(|error| status::invalid("log", error.to_string()))?;
+    let _one_at_a_time = core.creating.lock().await;
+    let store = core.store()?;
+    if !store.logs(LogQuery::Name(name.as_str())).map_err(status::read)?.is_empty() {
+        return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, format!("a log `{name}` exists")));
+    }
+    let origin = origin(core, &name, &request.origin)?;
+    let key = key(core, &name, &origin, request.origin_is_unused)?;
+    let number = store.state().map_err(status::read)?.next_log;
+    let settings = LogSettings {
+        name: name.as_str().to_owned(),
+        origin: origin.as_str().to_owned(),
+        vkeys: vec![key.verifier().to_string()],
+        created_ms: now_ms(),
+        profile: Profile::Opaque,
+        leaf_index: !request.without_leaf_index,
+        shard: 0,
+        first_index: 0,
+    };
+    drop(store);
+    core.change(|ticket| Command::Create(number, settings, ticket)).await?;
+    let log = tokio::task::block_in_place(|| core.log(name.as_str()))?;
+    history::publish(core, &log).await?;
+    Ok(log)
+}
+
+fn origin(core: &Core, name: &LogName, asked: &str) -> Result<Origin, Status> {
+    let origin = match (asked, &core.public_url) {
+        ("", Some(url)) => Origin::under_public_url(url, name),
+        ("", None) => {
+            let mut random = [0; 16];
+            getrandom::fill(&mut random).map_err(|_| Status::internal("the system gives no random bytes"))?;
+            Ok(Origin::without_public_url(random, name))
+        }
+        (asked, _) => Origin::new(asked),
+    };
+    origin.map_err(|error| status::invalid("origin", error.to_string()))
+}
+
+/// A new key in a file of its own; or the one that is there, if the caller vouches for it.
+fn key(core: &Core, name: &LogName, origin: &Origin, origin_is_unused: bool) -> Result<SigningKey, Status> {
+    let unreadable = |error: logwood_note::KeyFileError| {
+        tracing::error!(log = name.as_str(), %error, "a key file cannot be used");
+        status::precondition(Reason::RollbackGuard, "the log's key file cannot be used")
+    };
+    if let Some(key) = core.shared.registry.load_key(name.as_str()).map_err(unreadable)? {
+        if !origin_is_unused {
+            let message = "the log's key file exists: an old key on an empty log would fork it at size 0; say \
+                           origin_is_unused if nothing was ever signed with it";
+            return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, message));
+        }
+        if key.name() != origin.as_str() {
+            return Err(status::invalid("origin", format!("the key file is for origin {}", key.name())));
+        }
+        return Ok(key);
+    }
+    let key = SigningKey::generate(origin.as_str()).map_err(|error| {
+        tracing::error!(%error, "no key could be made");
+        Status::internal("no key could be made")
+    })?;
+    key.create(core.shared.registry.key_path(name.as_str())).map_err(unreadable)?;
+    Ok(key)
+}
+
+impl Admin {
+    async fn set_state(&self, name: &str, state: LogState) -> Result<v1::LogInfo, Status> {
+        let log = tokio::task::block_in_place(|| self.0.log(name))?;
+        if matches!(*log.state.read(), LogState::Sealed { .. }) {
+            return Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever"));
+        }
+        // New appends are refused from here on; those that wait in the queue come before the change.
+        let before = std::mem::replace(&mut *log.state.write(), state.clone());
+        if let Err(error) = self.0.change(|ticket| Command::SetState(log.number, state, ticket)).await {
+            *log.state.write() = before;
+            return Err(error);
+        }
+        Ok(self.0.info(&log))
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn create_log(&self, request: Request<v1::CreateLogRequest>) -> Result<Response<v1::CreateLogResponse>, Status> {
+        let log = create_log(&self.0, request.get_ref()).await?;
+        Ok(Response::new(v1::CreateLogResponse { info: Some(self.0.info(&log)) }))
+    }
+
+    async fn freeze_log(&self, request: Request<v1::FreezeLogRequest>) -> Result<Response<v1::FreezeLogResponse>, Status> {
+        let info = self.set_state(&request.get_ref().log, LogState::Frozen).await?;
+        Ok(Response::new(v1::FreezeLogResponse { info: Some(info) }))
+    }
+
+    async fn thaw_log(&self, request: Request<v1::ThawLogRequest>) -> Result<Response<v1::ThawLogResponse>, Status> {
+        if !request.get_ref().checkpoints.is_empty() {
+            return Err(Status::unimplemented("thawing against checkpoints is not built yet"));
+        }
+        let info = self.set_state(&request.get_ref().log, LogState::Active).await?;
+        Ok(Response::new(v1::ThawLogResponse { info: Some(info) }))
+    }
+
+    async fn seal_log(&self, request: Request<v1::SealLogRequest>) -> Result<Response<v1::SealLogResponse>, Status> {
+        let name = &request.get_ref().log;
+        // Drain first: the state change rides behind everything that is queued.
+        self.set_state(name, LogState::Frozen).await?;
+        let log = tokio::task::block_in_place(|| self.0.log(name))?;
+        history::publish(&self.0, &log).await?;
+        let note = Core::seal(&log, now_ms() / 1_000)?;
+        let info = self.set_state(name, LogState::Sealed { note }).await?;
+        Ok(Response::new(v1::SealLogResponse { info: Some(info) }))
+    }
+
+    async fn rotate_keys(&self, _: Request<v1::RotateKeysRequest>) -> Result<Response<v1::RotateKeysResponse>, Status> {
+        Err(Status::unimplemented("key rotation is not built yet"))
+    }
+
+    async fn describe_log_fully(
+        &self,
+        request: Request<v1::DescribeLogFullyRequest>,
+    ) -> Result<Response<v1::DescribeLogFullyResponse>, Status> {
+        let log = tokio::task::block_in_place(|| self.0.log(&request.get_ref().log))?;
+        let record = self.0.store()?.logs(LogQuery::Name(&log.settings.name)).map_err(status::read)?.pop();
+        let record = record.ok_or_else(|| Status::not_found("the log is gone"))?;
+        let published_size = log.published.borrow().as_ref().map_or(0, |published| published.head.size.0);
+        let read_only_reason = if log.signer.is_none() { "the key file is missing" } else { "" };
+        Ok(Response::new(v1::DescribeLogFullyResponse {
+            info: Some(self.0.info(&log)),
+            number: log.number.0,
+            profile: "opaque".into(),
+            identity_scope: "log".into(),
+            leaf_index: log.settings.leaf_index,
+            created_ms: log.settings.created_ms,
+            round: record.head.round.0,
+            published_size,
+            read_only_reason: read_only_reason.into(),
+        }))
+    }
+}

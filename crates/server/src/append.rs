@@ -1,0 +1,305 @@
+//! Appending: one entry, a batch, a stream.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use logwood_merkle::LeafIndex;
+use logwood_proto::{BATCH_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
+use logwood_sequencer::{NewEntry, Placement};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, Streaming};
+
+use crate::core::{Core, check_known};
+use crate::registry::{LogHandle, Released};
+use crate::status;
+
+/// Most entries of one stream that wait together for a round.
+const STREAM_GROUP_ENTRIES_MAX: usize = 4_096;
+
+/// Most bytes of one stream that wait together for a round.
+const STREAM_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest that an append waits for a level, in milliseconds.
+const WAIT_MS_MAX: u32 = 10_000;
+
+pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1::AppendResponse, Status> {
+    let log = core.log(&request.log)?;
+    let level = level(request.wait)?;
+    let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
+    let entry = core.entry(request.entry.clone(), identity)?;
+    core.check_appendable(&log, 1)?;
+    check_known(request.known_size, log.released.load().view.head().size.0)?;
+
+    let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
+    let (index, duplicate) = match acknowledged.placements[0] {
+        Placement::New(index) => (index, false),
+        Placement::Duplicate(index) => (index, true),
+        Placement::Taken(index) => return Err(status::identity_taken(index.0)),
+    };
+    check_covered(&released, index)?;
+    let wait_ms = request.wait_ms;
+    let (released, reached) = wait_for(&log, released, level, wait_ms).await;
+    let store = core.store()?;
+    let view = (log.number, &released.view);
+    let inclusion = core.shared.nodes.inclusion(&*store, view, index, released.view.head().size).map_err(status::node)?;
+    let mut head = core.signed_head(&log, &released, request.known_size)?;
+    head.level = reached.into();
+    Ok(v1::AppendResponse { index: index.0, duplicate, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
+}
+
+pub(crate) async fn append_batch(core: &Core, request: v1::AppendBatchRequest) -> Result<v1::AppendBatchResponse, Status> {
+    let log = core.log(&request.log)?;
+    let level = level(request.wait)?;
+    let count = request.entries.len();
+    if count == 0 || count > BATCH_ENTRIES_MAX {
+        return Err(status::invalid("entries", format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, not {count}")));
+    }
+    core.check_appendable(&log, count)?;
+    check_known(request.known_size, log.released.load().view.head().size.0)?;
+
+    let mut group = Group::default();
+    for (position, entry) in (0u64..).zip(request.entries) {
+        let identity = entry.identity.as_ref().map(|v1::batch_entry::Identity::Key(key)| &key[..]);
+        group.push(position, core.entry(entry.entry, identity));
+    }
+    let (released, mut answer) = group.log(core, &log, true, request.known_size).await?;
+    if let Some(released) = released
+        && level != v1::HeadLevel::Signed
+    {
+        let (_, reached) = wait_for(&log, released, level, request.wait_ms).await;
+        if let Some(head) = &mut answer.head {
+            head.level = reached.into();
+        }
+    }
+    Ok(v1::AppendBatchResponse { head: answer.head, runs: answer.runs, errors: answer.errors })
+}
+
+/// Runs one stream: entries gather while the group before them is being logged, so that those of one round stay
+/// contiguous, and HTTP/2 flow control pushes back once a group is full.
+pub(crate) async fn append_stream(
+    core: Arc<Core>,
+    mut requests: Streaming<v1::AppendStreamRequest>,
+    answers: mpsc::Sender<Result<v1::AppendStreamResponse, Status>>,
+) {
+    if let Err(status) = run_stream(&core, &mut requests, &answers).await {
+        // The caller may have gone; there is nobody else to tell.
+        let _ = answers.send(Err(status)).await;
+    }
+}
+
+async fn run_stream(
+    core: &Core,
+    requests: &mut Streaming<v1::AppendStreamRequest>,
+    answers: &mpsc::Sender<Result<v1::AppendStreamResponse, Status>>,
+) -> Result<(), Status> {
+    let Some(first) = requests.message().await? else { return Ok(()) };
+    let Some(v1::append_stream_request::Message::Open(open)) = first.message else {
+        return Err(status::invalid("open", "the first message of a stream opens it"));
+    };
+    let log = core.log(&open.log)?;
+    check_known(open.known_size, log.released.load().view.head().size.0)?;
+    let mut known_size = open.known_size;
+    let mut group = Group::default();
+    let mut ended = false;
+    while !ended || !group.is_empty() {
+        if group.is_empty() {
+            ended = !group.take(core, requests.message().await?)?;
+            continue;
+        }
+        core.check_appendable(&log, group.entries.len())?;
+        let current = std::mem::take(&mut group);
+        let logged = current.log(core, &log, open.range_proofs, known_size);
+        tokio::pin!(logged);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut logged => break answer?.1,
+                message = requests.next(), if !ended && !group.is_full() => {
+                    ended = !group.take(core, message.transpose()?)?;
+                }
+            }
+        };
+        // What has arrived meanwhile goes with the next round.
+        while !ended && !group.is_full() {
+            let Some(message) = futures_util::FutureExt::now_or_never(requests.next()) else { break };
+            ended = !group.take(core, message.transpose()?)?;
+        }
+        if let Some(head) = &answer.head {
+            known_size = checkpoint_size(&head.checkpoint).unwrap_or(known_size);
+        }
+        if answers.send(Ok(answer)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The size line of the log's own checkpoint.
+fn checkpoint_size(checkpoint: &[u8]) -> Option<u64> {
+    std::str::from_utf8(checkpoint).ok()?.lines().nth(1)?.parse().ok()
+}
+
+/// Entries of one call that go into one round, and those that were refused on arrival.
+#[derive(Default)]
+struct Group {
+    ids: Vec<u64>,
+    entries: Vec<NewEntry>,
+    bytes: usize,
+    errors: Vec<v1::EntryError>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.errors.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() + self.errors.len() >= STREAM_GROUP_ENTRIES_MAX || self.bytes >= STREAM_GROUP_BYTES_MAX
+    }
+
+    /// Adds a message of a stream. `false` at its end.
+    fn take(&mut self, core: &Core, message: Option<v1::AppendStreamRequest>) -> Result<bool, Status> {
+        let Some(message) = message else { return Ok(false) };
+        let Some(v1::append_stream_request::Message::Entry(entry)) = message.message else {
+            return Err(status::invalid("entry", "every message after the first is an entry"));
+        };
+        let identity = entry.identity.as_ref().map(|v1::append_stream_entry::Identity::Key(key)| &key[..]);
+        self.push(entry.request_id, core.entry(entry.entry, identity));
+        Ok(true)
+    }
+
+    fn push(&mut self, id: u64, entry: Result<NewEntry, Status>) {
+        match entry {
+            Ok(entry) => {
+                self.bytes += entry.bytes.len();
+                self.ids.push(id);
+                self.entries.push(entry);
+            }
+            Err(status) => self.errors.push(entry_error(id, &status, None)),
+        }
+    }
+
+    /// Logs the entries in one round and says where each is.
+    async fn log(
+        self,
+        core: &Core,
+        log: &LogHandle,
+        proofs: bool,
+        known_size: u64,
+    ) -> Result<(Option<Arc<Released>>, v1::AppendStreamResponse), Status> {
+        let mut answer = v1::AppendStreamResponse { head: None, runs: Vec::new(), errors: self.errors };
+        if self.entries.is_empty() {
+            return Ok((None, answer));
+        }
+        let (acknowledged, released) = core.submit(log, self.entries).await?;
+        let mut new = BTreeMap::new();
+        let mut old = Vec::new();
+        for (id, placement) in self.ids.into_iter().zip(acknowledged.placements) {
+            match placement {
+                Placement::New(index) => drop(new.insert(index.0, id)),
+                Placement::Duplicate(index) => old.push((index.0, id)),
+                Placement::Taken(index) => {
+                    answer.errors.push(entry_error(id, &status::identity_taken(index.0), Some(index.0)));
+                }
+            }
+        }
+        old.sort_unstable();
+        let mut runs = runs(new.into_iter().collect(), false);
+        runs.extend(runs_of_duplicates(old));
+        for run in &runs {
+            let last = run.first_index + run.request_ids.len() as u64 - 1;
+            check_covered(&released, LeafIndex(last))?;
+        }
+        if proofs {
+            prove(core, log, &released, &mut runs)?;
+        }
+        if !runs.is_empty() {
+            answer.head = Some(core.signed_head(log, &released, known_size)?);
+        }
+        answer.runs = runs;
+        Ok((Some(released), answer))
+    }
+}
+
+fn prove(core: &Core, log: &LogHandle, released: &Released, runs: &mut [v1::Run]) -> Result<(), Status> {
+    let store = core.store()?;
+    let size = released.view.head().size;
+    for run in runs {
+        let range: Range<u64> = run.first_index..run.first_index + run.request_ids.len() as u64;
+        let proof = core.shared.nodes.range(&*store, (log.number, &released.view), range, size).map_err(status::node)?;
+        run.range_proof = Some(range_proof_to_message(&proof));
+    }
+    Ok(())
+}
+
+/// Cuts (index, request id) pairs in strictly increasing order of index into runs.
+fn runs(pairs: Vec<(u64, u64)>, duplicate: bool) -> Vec<v1::Run> {
+    let mut runs: Vec<v1::Run> = Vec::new();
+    for (index, id) in pairs {
+        match runs.last_mut() {
+            Some(run) if run.first_index + run.request_ids.len() as u64 == index => run.request_ids.push(id),
+            _ => runs.push(v1::Run { first_index: index, request_ids: vec![id], duplicate, range_proof: None }),
+        }
+    }
+    runs
+}
+
+/// As [`runs`], where one index may be asked for several times: each repeat goes into a further layer of runs.
+fn runs_of_duplicates(mut pairs: Vec<(u64, u64)>) -> Vec<v1::Run> {
+    let mut all = Vec::new();
+    while !pairs.is_empty() {
+        let (mut layer, mut rest) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            let repeated = layer.last().is_some_and(|&(index, _)| index == pair.0);
+            if repeated { rest.push(pair) } else { layer.push(pair) }
+        }
+        all.extend(runs(layer, true));
+        pairs = rest;
+    }
+    all
+}
+
+fn entry_error(request_id: u64, status: &Status, index: Option<u64>) -> v1::EntryError {
+    v1::EntryError { request_id, code: status.code().into(), message: status.message().to_owned(), index }
+}
+
+/// An index is told only under a head that covers it: if signing was refused, nobody is acknowledged.
+fn check_covered(released: &Released, index: LeafIndex) -> Result<(), Status> {
+    if index.0 < released.view.head().size.0 {
+        return Ok(());
+    }
+    Err(status::with_reason(Code::FailedPrecondition, Reason::RollbackGuard, "the head that covers the entry was not signed"))
+}
+
+/// The level that a request waits for.
+fn level(wait: i32) -> Result<v1::HeadLevel, Status> {
+    match v1::HeadLevel::try_from(wait) {
+        Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => Ok(v1::HeadLevel::Signed),
+        Ok(v1::HeadLevel::Published) => Ok(v1::HeadLevel::Published),
+        Ok(v1::HeadLevel::Witnessed) => Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses")),
+        Err(_) => Err(status::invalid("wait", format!("{wait} is no level"))),
+    }
+}
+
+/// Waits until a published head covers `released`, for at most `wait_ms` (0: the server's limit).
+async fn wait_for(
+    log: &LogHandle,
+    released: Arc<Released>,
+    level: v1::HeadLevel,
+    wait_ms: u32,
+) -> (Arc<Released>, v1::HeadLevel) {
+    if level == v1::HeadLevel::Signed {
+        return (released, v1::HeadLevel::Signed);
+    }
+    let wait_ms = if wait_ms == 0 { WAIT_MS_MAX } else { wait_ms.min(WAIT_MS_MAX) };
+    let size = released.view.head().size;
+    let mut published = log.published.subscribe();
+    let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| head.head.size >= size));
+    let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
+    match reached {
+        Ok(Ok(_)) => (released, v1::HeadLevel::Published),
+        _ => (released, v1::HeadLevel::Signed),
+    }
+}

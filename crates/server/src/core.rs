@@ -1,0 +1,265 @@
+//! What every rpc does: find the log, check sizes, make the head that an answer holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use logwood_merkle::{Hash, TreeSize};
+use logwood_note::{LogName, Seal};
+use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
+use logwood_sequencer::{LogTail, NewEntry, Submission};
+use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore};
+use parking_lot::{Mutex, RwLock};
+use sha2::Sha256;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tonic::Status;
+
+use crate::registry::{LogHandle, Published, Released, Signer};
+use crate::status;
+use crate::writer::{Acknowledged, Command, Shared, Ticket};
+
+/// Entries that may wait for a round, over all logs.
+const QUEUE_ENTRIES_MAX: usize = 65_536;
+
+/// Entry bytes that may wait for a round, in KiB: 64 MiB.
+const QUEUE_KIB_MAX: usize = 64 * 1024;
+
+/// State of the services.
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: Sender<Command>,
+    identity_secret: [u8; 32],
+    queue_entries: Arc<Semaphore>,
+    queue_kib: Arc<Semaphore>,
+    loading: Mutex<()>,
+    pub(crate) creating: tokio::sync::Mutex<()>,
+    pub(crate) public_url: Option<String>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: Sender<Command>,
+        identity_secret: [u8; 32],
+        public_url: Option<String>,
+    ) -> Self {
+        Self {
+            shared,
+            commands,
+            identity_secret,
+            queue_entries: Arc::new(Semaphore::new(QUEUE_ENTRIES_MAX)),
+            queue_kib: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
+            loading: Mutex::new(()),
+            creating: tokio::sync::Mutex::new(()),
+            public_url,
+        }
+    }
+
+    pub(crate) fn store(&self) -> Result<Arc<dyn LogStore>, Status> {
+        self.shared.slot.get().ok_or_else(status::halted)
+    }
+
+    /// The log of this name, loaded from storage if it is touched for the first time.
+    pub(crate) fn log(&self, name: &str) -> Result<Arc<LogHandle>, Status> {
+        if let Some(handle) = self.shared.registry.get(name) {
+            return Ok(handle);
+        }
+        name.parse::<LogName>().map_err(|error| status::invalid("log", error.to_string()))?;
+        let _one_at_a_time = self.loading.lock();
+        if let Some(handle) = self.shared.registry.get(name) {
+            return Ok(handle);
+        }
+        if self.shared.halted.load(Ordering::Acquire) {
+            return Err(status::halted());
+        }
+        let store = self.store()?;
+        let record = store.logs(LogQuery::Name(name)).map_err(status::read)?.pop();
+        let record = record.ok_or_else(|| Status::not_found(format!("there is no log `{name}`")))?;
+        let tail = LogTail::load(&*store, &record).map_err(|error| {
+            tracing::error!(log = name, %error, "a log cannot be served");
+            Status::data_loss(format!("log `{name}` is damaged; the operator must run `logwood fsck`"))
+        })?;
+        let handle = self.handle(&*store, record, &tail)?;
+        let _ = self.commands.send(Command::Load(handle.number, tail));
+        self.shared.registry.insert(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    fn handle(&self, store: &dyn LogStore, record: LogRecord, tail: &LogTail) -> Result<Arc<LogHandle>, Status> {
+        let name = &record.settings.name;
+        let key = self.shared.registry.load_key(name).map_err(|error| {
+            tracing::error!(log = name, %error, "a log's key cannot be read");
+            status::precondition(Reason::RollbackGuard, "the log's key cannot be read; it cannot sign")
+        })?;
+        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        let published = newest.map(|head| Arc::new(published(&record.settings.origin, &head)));
+        let signer = key.map(Signer::new);
+        if let (Some(signer), Some(published)) = (&signer, &published) {
+            signer.remember(published.head);
+        }
+        let view = tail.view();
+        let note = match (&signer, &published) {
+            (Some(signer), _) => signer.sign(&record.settings.origin, view.head()).map_err(|error| {
+                tracing::error!(log = name, %error, "the log is behind a head that it signed");
+                status::precondition(Reason::RollbackGuard, "the log is behind a head that it published")
+            })?,
+            (None, Some(published)) if published.head == view.head() => published.note.clone(),
+            (None, _) => return Err(status::precondition(Reason::RollbackGuard, "the log's key file is missing")),
+        };
+        let released = Released { view, note, time_ms: record.head.time_ms };
+        Ok(Arc::new(LogHandle {
+            number: record.number,
+            state: RwLock::new(record.state),
+            signer,
+            grown: watch::Sender::new(released.view.head().size.0),
+            released: arc_swap::ArcSwap::from_pointee(released),
+            published: watch::Sender::new(published),
+            settings: record.settings,
+        }))
+    }
+
+    /// Checks an entry and hashes it, on the caller's task.
+    pub(crate) fn entry(&self, bytes: bytes::Bytes, identity: Option<&[u8]>) -> Result<NewEntry, Status> {
+        if bytes.is_empty() || bytes.len() > ENTRY_BYTES_MAX {
+            let problem = format!("an entry has 1 to {ENTRY_BYTES_MAX} bytes, not {}", bytes.len());
+            return Err(status::invalid("entry", problem));
+        }
+        let identity = identity.map(|identity| self.identity(identity)).transpose()?;
+        Ok(NewEntry { leaf: Hash::leaf(&bytes), bytes, identity })
+    }
+
+    /// HMAC-SHA-256 under the store's secret; scope (`log`) and identity are length-prefixed.
+    fn identity(&self, identity: &[u8]) -> Result<IdentityHash, Status> {
+        let length = u8::try_from(identity.len()).ok().filter(|&n| n >= 1 && usize::from(n) <= IDENTITY_BYTES_MAX);
+        let Some(length) = length else {
+            let problem = format!("an identity has 1 to {IDENTITY_BYTES_MAX} bytes, not {}", identity.len());
+            return Err(status::invalid("identity", problem));
+        };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.identity_secret).expect("HMAC takes a key of any length");
+        mac.update(&[3]);
+        mac.update(b"log");
+        mac.update(&[length]);
+        mac.update(identity);
+        let hash = mac.finalize().into_bytes();
+        Ok(IdentityHash(hash[..16].try_into().expect("16 of 32 bytes")))
+    }
+
+    /// Whether the log takes `entries` more.
+    pub(crate) fn check_appendable(&self, log: &LogHandle, entries: usize) -> Result<(), Status> {
+        match *log.state.read() {
+            LogState::Active => {}
+            LogState::Frozen => return Err(status::precondition(Reason::Frozen, "the log is frozen: read-only until it is thawed")),
+            LogState::Sealed { .. } => return Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever")),
+        }
+        if log.signer.is_none() {
+            return Err(status::precondition(Reason::RollbackGuard, "the log's key file is missing: it is read-only"));
+        }
+        if log.released.load().view.head().size.0 + entries as u64 > LOG_ENTRIES_MAX {
+            return Err(status::precondition(Reason::LogFull, format!("a log has at most {LOG_ENTRIES_MAX} entries")));
+        }
+        Ok(())
+    }
+
+    /// Queues entries of one log and waits until their round is released.
+    pub(crate) async fn submit(&self, log: &LogHandle, entries: Vec<NewEntry>) -> Result<(Acknowledged, Arc<Released>), Status> {
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let kib = entries.iter().map(|entry| entry.bytes.len().div_ceil(1024)).sum::<usize>();
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        let room = |semaphore: &Arc<Semaphore>, permits| {
+            Arc::clone(semaphore).try_acquire_many_owned(permits).map_err(|_| {
+                status::exhausted("queue", format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_KIB_MAX} KiB"))
+            })
+        };
+        let permits = vec![room(&self.queue_entries, count)?, room(&self.queue_kib, kib)?];
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket { reply, _permits: permits };
+        let submission = Submission { log: log.number, entries, ticket };
+        self.commands.send(Command::Submit(submission)).map_err(|_| stopping())?;
+        let acknowledged = answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
+        let released = acknowledged.released.clone().ok_or_else(status::halted)?;
+        Ok((acknowledged, released))
+    }
+
+    /// Queues a change that is no append and waits until it is durable.
+    pub(crate) async fn change(&self, command: impl FnOnce(Ticket) -> Command) -> Result<(), Status> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(Ticket { reply, _permits: Vec::new() })).map_err(|_| stopping())?;
+        answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
+        Ok(())
+    }
+
+    /// The head of an answer, with its consistency proof from `known_size`.
+    pub(crate) fn signed_head(&self, log: &LogHandle, released: &Released, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+        let head = released.view.head();
+        check_known(known_size, head.size.0)?;
+        let mut consistency = Vec::new();
+        if known_size != 0 && known_size != head.size.0 {
+            let store = self.store()?;
+            let proof = self.shared.nodes.consistency(&*store, (log.number, &released.view), TreeSize(known_size), head.size);
+            consistency = hashes_to_bytes(&proof.map_err(status::node)?);
+        }
+        Ok(v1::SignedTreeHead {
+            checkpoint: released.note.clone(),
+            consistency,
+            level: v1::HeadLevel::Signed.into(),
+            time_ms: released.time_ms,
+        })
+    }
+
+    /// A published head, with its consistency proof from `known_size`.
+    pub(crate) fn published_head(&self, log: &LogHandle, published: &Published, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+        check_known(known_size, published.head.size.0)?;
+        let mut consistency = Vec::new();
+        if known_size != 0 && known_size != published.head.size.0 {
+            let (store, released) = (self.store()?, log.released.load_full());
+            let view = (log.number, &released.view);
+            let proof = self.shared.nodes.consistency(&*store, view, TreeSize(known_size), published.head.size);
+            consistency = hashes_to_bytes(&proof.map_err(status::node)?);
+        }
+        Ok(v1::SignedTreeHead {
+            checkpoint: published.note.clone(),
+            consistency,
+            level: v1::HeadLevel::Published.into(),
+            time_ms: published.time_ms,
+        })
+    }
+
+    pub(crate) fn info(&self, log: &LogHandle) -> v1::LogInfo {
+        let (state, seal) = match &*log.state.read() {
+            LogState::Active => (v1::LogState::Active, bytes::Bytes::new()),
+            LogState::Frozen => (v1::LogState::Frozen, bytes::Bytes::new()),
+            LogState::Sealed { note } => (v1::LogState::Sealed, note.clone()),
+        };
+        v1::LogInfo {
+            name: log.settings.name.clone(),
+            origin: log.settings.origin.clone(),
+            vkeys: log.settings.vkeys.clone(),
+            state: state.into(),
+            size: log.released.load().view.head().size.0,
+            seal,
+        }
+    }
+
+    /// The signed seal of a log at its present head.
+    pub(crate) fn seal(log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
+        let signer = log.signer.as_ref().ok_or_else(|| status::precondition(Reason::RollbackGuard, "the log's key file is missing"))?;
+        let head = log.released.load().view.head();
+        let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
+        Ok(seal.sign(signer.key()).into())
+    }
+}
+
+pub(crate) fn stopping() -> Status {
+    status::unavailable(Reason::Stopping, "the server is stopping; retry")
+}
+
+pub(crate) fn check_known(known_size: u64, size: u64) -> Result<(), Status> {
+    if known_size > size { Err(status::beyond_head("known_size", known_size, size)) } else { Ok(()) }
+}
+
+/// A stored head as the note that it was.
+pub(crate) fn published(origin: &str, stored: &logwood_store::PublishedHead) -> Published {
+    let note = crate::history::note(origin, stored);
+    Published { head: stored.head, note, time_ms: stored.time_ms }
+}

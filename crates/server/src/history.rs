@@ -1,0 +1,73 @@
+//! The history of published heads, and the task that adds to it.
+//!
+//! Every publish interval, for each log that grew: take the latest head, store it, write the anchor, and only then
+//! show it to watchers. An idle log writes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use logwood_note::{Checkpoint, SignedNote};
+use logwood_store::{HeadSignature, PublishedHead};
+use tonic::Status;
+
+use crate::clock::now_ms;
+use crate::core::Core;
+use crate::registry::{LogHandle, Published, Released};
+use crate::writer::Command;
+
+/// How often a log that grows is published, in milliseconds.
+const PUBLISH_INTERVAL_MS: u64 = 1_000;
+
+/// A stored head as the signed note that it was.
+pub(crate) fn note(origin: &str, stored: &PublishedHead) -> Bytes {
+    let checkpoint = Checkpoint { origin: origin.to_owned(), head: stored.head, extensions: Vec::new() };
+    let mut note = checkpoint.to_text();
+    note.push('\n');
+    for HeadSignature { name, key_id, signature } in &stored.signatures {
+        let line = [&key_id.to_be_bytes()[..], signature].concat();
+        note.push_str(&format!("\u{2014} {name} {}\n", STANDARD.encode(line)));
+    }
+    note.into()
+}
+
+/// A released head as it is stored.
+fn stored(released: &Released, time_ms: u64) -> PublishedHead {
+    let note = SignedNote::parse(&released.note).expect("the log's own notes parse");
+    let signatures = note.signatures().iter().map(|signature| HeadSignature {
+        name: signature.name.as_str().to_owned(),
+        key_id: signature.id.0,
+        signature: Bytes::copy_from_slice(&signature.bytes),
+    });
+    PublishedHead { head: released.view.head(), time_ms, signatures: signatures.collect() }
+}
+
+/// Publishes the latest head of `log`, unless it is published already.
+pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> {
+    let released = log.released.load_full();
+    let head = released.view.head();
+    let is_new = log.published.borrow().as_ref().is_none_or(|last| last.head.size < head.size);
+    if !is_new {
+        return Ok(());
+    }
+    let time_ms = now_ms();
+    core.change(|ticket| Command::Publish(log.number, stored(&released, time_ms), ticket)).await?;
+    log.published.send_replace(Some(Arc::new(Published { head, note: released.note.clone(), time_ms })));
+    Ok(())
+}
+
+/// Publishes every log that grew, once a publish interval, for as long as the server runs.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(PUBLISH_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for log in core.shared.registry.all() {
+            if let Err(status) = publish(&core, &log).await {
+                tracing::warn!(log = log.settings.name, %status, "a head was not published; it is tried again");
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Reading: entries, proofs, heads, logs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use logwood_merkle::{Hash, LeafIndex, TreeSize};
+use logwood_proto::{MULTIPROOF_INDICES_MAX, PAGE_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
+use logwood_store::{HeadQuery, LogQuery, Lookup};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::core::{Core, check_known, published};
+use crate::registry::{LogHandle, Released};
+use crate::status;
+
+/// Most bytes of entries in one message of `ReadEntries`.
+const READ_MESSAGE_BYTES_MAX: usize = 256 * 1024 - 8 * 1024;
+
+/// Where an entry is asked for.
+pub(crate) enum By<'a> {
+    Index(u64),
+    LeafHash(&'a Bytes),
+}
+
+pub(crate) fn get_tree_head(core: &Core, request: &v1::GetTreeHeadRequest) -> Result<v1::GetTreeHeadResponse, Status> {
+    let log = core.log(&request.log)?;
+    Ok(v1::GetTreeHeadResponse { head: Some(head_of_level(core, &log, request.level, request.known_size)?) })
+}
+
+fn head_of_level(core: &Core, log: &LogHandle, level: i32, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+    match v1::HeadLevel::try_from(level) {
+        Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => {
+            core.signed_head(log, &log.released.load_full(), known_size)
+        }
+        Ok(v1::HeadLevel::Published) => {
+            let published = log.published.borrow().clone();
+            let published = published.ok_or_else(|| status::beyond_head("level", 0, 0))?;
+            core.published_head(log, &published, known_size)
+        }
+        Ok(v1::HeadLevel::Witnessed) => Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses")),
+        Err(_) => Err(status::invalid("level", format!("{level} is no level"))),
+    }
+}
+
+fn page(page_size: u32) -> Result<usize, Status> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(PAGE_ENTRIES_MAX),
+        Ok(size) if size <= PAGE_ENTRIES_MAX => Ok(size),
+        _ => Err(status::invalid("page_size", format!("a page has at most {PAGE_ENTRIES_MAX} elements"))),
+    }
+}
+
+pub(crate) fn list_tree_heads(core: &Core, request: &v1::ListTreeHeadsRequest) -> Result<v1::ListTreeHeadsResponse, Status> {
+    let log = core.log(&request.log)?;
+    let page = page(request.page_size)?;
+    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    let query = match request.start {
+        Some(v1::list_tree_heads_request::Start::FromSize(size)) => HeadQuery::FromSize(size),
+        Some(v1::list_tree_heads_request::Start::FromTimeMs(time)) => HeadQuery::FromTime(time),
+        None => HeadQuery::FromSize(0),
+    };
+    let mut stored = core.store()?.heads(log.number, query, page + 1).map_err(status::read)?;
+    let next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
+    let mut heads = Vec::with_capacity(stored.len());
+    let mut known_size = request.known_size;
+    for head in &stored {
+        let head = published(&log.settings.origin, head);
+        // A head below `known_size` has no proof from there.
+        let from = if known_size <= head.head.size.0 { known_size } else { 0 };
+        heads.push(core.published_head(&log, &head, from)?);
+        known_size = known_size.max(head.head.size.0);
+    }
+    Ok(v1::ListTreeHeadsResponse { heads, next_size })
+}
+
+pub(crate) async fn watch_tree_heads(
+    core: Arc<Core>,
+    request: v1::WatchTreeHeadsRequest,
+    answers: mpsc::Sender<Result<v1::WatchTreeHeadsResponse, Status>>,
+) -> Result<(), Status> {
+    let log = core.log(&request.log)?;
+    if request.level == i32::from(v1::HeadLevel::Witnessed) {
+        return Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses"));
+    }
+    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    let mut watch = log.published.subscribe();
+    let (mut from, mut known_size) = (request.from_size, request.known_size);
+    loop {
+        watch.borrow_and_update();
+        loop {
+            let page = core.store()?.heads(log.number, HeadQuery::FromSize(from), PAGE_ENTRIES_MAX).map_err(status::read)?;
+            if page.is_empty() {
+                break;
+            }
+            for head in page {
+                let head = published(&log.settings.origin, &head);
+                let base = if known_size <= head.head.size.0 { known_size } else { 0 };
+                let signed = core.published_head(&log, &head, base)?;
+                known_size = known_size.max(head.head.size.0);
+                from = head.head.size.0 + 1;
+                if answers.send(Ok(v1::WatchTreeHeadsResponse { head: Some(signed) })).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        tokio::select! {
+            changed = watch.changed() => changed.map_err(|_| status::halted())?,
+            () = answers.closed() => return Ok(()),
+        }
+    }
+}
+
+/// The index of the entry, checked against the head.
+fn locate(core: &Core, log: &LogHandle, released: &Released, by: &By<'_>) -> Result<LeafIndex, Status> {
+    let size = released.view.head().size.0;
+    let index = match by {
+        By::Index(index) => *index,
+        By::LeafHash(bytes) => {
+            if !log.settings.leaf_index {
+                return Err(status::precondition(Reason::NoLeafIndex, "the log keeps no index of leaf hashes"));
+            }
+            let leaf = logwood_proto::hash("leaf_hash", bytes).map_err(status::field)?;
+            let found = core.store()?.find(log.number, &[Lookup::Leaf(leaf)]).map_err(status::read)?;
+            let found = found.first().copied().flatten().filter(|index| index.0 < size);
+            found.ok_or_else(|| Status::not_found("no entry has that leaf hash"))?.0
+        }
+    };
+    if index >= size { Err(status::beyond_head("index", index, size)) } else { Ok(LeafIndex(index)) }
+}
+
+pub(crate) fn get_entry(core: &Core, request: &v1::GetEntryRequest) -> Result<v1::GetEntryResponse, Status> {
+    let log = core.log(&request.log)?;
+    let released = log.released.load_full();
+    let by = match &request.by {
+        Some(v1::get_entry_request::By::Index(index)) => By::Index(*index),
+        Some(v1::get_entry_request::By::LeafHash(hash)) => By::LeafHash(hash),
+        None => return Err(status::invalid("by", "give an index or a leaf hash")),
+    };
+    let index = locate(core, &log, &released, &by)?;
+    let head = head_of_level(core, &log, request.head, request.known_size)?;
+    let size = if head.level == i32::from(v1::HeadLevel::Published) {
+        log.published.borrow().as_ref().map_or(0, |published| published.head.size.0)
+    } else {
+        released.view.head().size.0
+    };
+    if index.0 >= size {
+        return Err(status::beyond_head("index", index.0, size));
+    }
+    // The head may have been taken a moment after `released`: prove against exactly that one.
+    let (released, head) = if head.checkpoint == released.note || size != released.view.head().size.0 {
+        (released, head)
+    } else {
+        let head = core.signed_head(&log, &released, request.known_size)?;
+        (released, head)
+    };
+    let store = core.store()?;
+    let view = (log.number, &released.view);
+    let inclusion = core.shared.nodes.inclusion(&*store, view, index, TreeSize(size)).map_err(status::node)?;
+    let entry = store.entries(log.number, index, LeafIndex(index.0 + 1), 1).map_err(status::read)?.pop();
+    let entry = entry.ok_or_else(|| Status::data_loss("an entry is missing; the operator must run `logwood fsck`"))?;
+    Ok(v1::GetEntryResponse { index: index.0, entry: entry.bytes, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
+}
+
+pub(crate) async fn read_entries(
+    core: Arc<Core>,
+    request: v1::ReadEntriesRequest,
+    answers: mpsc::Sender<Result<v1::ReadEntriesResponse, Status>>,
+) -> Result<(), Status> {
+    let log = core.log(&request.log)?;
+    let mut released = log.released.load_full();
+    let size = released.view.head().size.0;
+    check_known(request.known_size, size)?;
+    if request.first_index > size || request.end_index > size {
+        return Err(status::beyond_head("first_index", request.first_index.max(request.end_index), size));
+    }
+    if request.follow && request.end_index != 0 {
+        return Err(status::invalid("follow", "excludes end_index"));
+    }
+    if request.end_index != 0 && request.end_index <= request.first_index {
+        return Err(status::invalid("end_index", "the range is empty or reversed"));
+    }
+    let mut grown = log.grown.subscribe();
+    let (mut next, mut known_size) = (request.first_index, request.known_size);
+    loop {
+        let size = released.view.head().size.0;
+        let end = if request.end_index == 0 { size } else { request.end_index };
+        while next < end {
+            let answer = read_some(&core, &log, &released, next..end, known_size)?;
+            next += answer.entries.len() as u64;
+            known_size = size;
+            if answers.send(Ok(answer)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if !request.follow {
+            return Ok(());
+        }
+        tokio::select! {
+            grew = grown.wait_for(|&size| size > next) => drop(grew.map_err(|_| status::halted())?),
+            () = answers.closed() => return Ok(()),
+        }
+        released = log.released.load_full();
+    }
+}
+
+fn read_some(
+    core: &Core,
+    log: &LogHandle,
+    released: &Released,
+    range: std::ops::Range<u64>,
+    known_size: u64,
+) -> Result<v1::ReadEntriesResponse, Status> {
+    let store = core.store()?;
+    let (first, end) = (LeafIndex(range.start), LeafIndex(range.end));
+    let mut entries = store.entries(log.number, first, end, READ_MESSAGE_BYTES_MAX).map_err(status::read)?;
+    if entries.is_empty() {
+        return Err(Status::data_loss("entries are missing; the operator must run `logwood fsck`"));
+    }
+    entries.truncate(PAGE_ENTRIES_MAX);
+    let covered = range.start..range.start + entries.len() as u64;
+    let proof = core.shared.nodes.range(&*store, (log.number, &released.view), covered, released.view.head().size);
+    Ok(v1::ReadEntriesResponse {
+        first_index: range.start,
+        entries: entries.into_iter().map(|entry| entry.bytes).collect(),
+        head: Some(core.signed_head(log, released, known_size)?),
+        range_proof: Some(range_proof_to_message(&proof.map_err(status::node)?)),
+    })
+}
+
+/// The size that a proof is asked for: 0 means that of the head.
+fn proof_size(asked: u64, head: u64) -> Result<TreeSize, Status> {
+    match asked {
+        0 => Ok(TreeSize(head)),
+        size if size > head => Err(status::beyond_head("size", size, head)),
+        size => Ok(TreeSize(size)),
+    }
+}
+
+pub(crate) fn get_inclusion_proof(core: &Core, request: &v1::GetInclusionProofRequest) -> Result<v1::GetInclusionProofResponse, Status> {
+    let log = core.log(&request.log)?;
+    let released = log.released.load_full();
+    let by = match &request.by {
+        Some(v1::get_inclusion_proof_request::By::Index(index)) => By::Index(*index),
+        Some(v1::get_inclusion_proof_request::By::LeafHash(hash)) => By::LeafHash(hash),
+        None => return Err(status::invalid("by", "give an index or a leaf hash")),
+    };
+    let size = proof_size(request.size, released.view.head().size.0)?;
+    let index = locate(core, &log, &released, &by)?;
+    if index.0 >= size.0 {
+        return Err(status::beyond_head("index", index.0, size.0));
+    }
+    let head = core.signed_head(&log, &released, request.known_size)?;
+    let view = (log.number, &released.view);
+    let inclusion = core.shared.nodes.inclusion(&*core.store()?, view, index, size).map_err(status::node)?;
+    Ok(v1::GetInclusionProofResponse { index: index.0, size: size.0, inclusion: hashes_to_bytes(&inclusion), head: Some(head) })
+}
+
+pub(crate) fn get_inclusion_proofs(core: &Core, request: &v1::GetInclusionProofsRequest) -> Result<v1::GetInclusionProofsResponse, Status> {
+    let log = core.log(&request.log)?;
+    let released = log.released.load_full();
+    let size = proof_size(request.size, released.view.head().size.0)?;
+    let count = request.indices.len();
+    if count == 0 || count > MULTIPROOF_INDICES_MAX {
+        return Err(status::invalid("indices", format!("a multiproof has 1 to {MULTIPROOF_INDICES_MAX} indices, not {count}")));
+    }
+    if !request.indices.is_sorted_by(|a, b| a < b) {
+        return Err(status::invalid("indices", "must be strictly increasing"));
+    }
+    if let Some(&last) = request.indices.last().filter(|&&last| last >= size.0) {
+        return Err(status::beyond_head("index", last, size.0));
+    }
+    let indices: Vec<_> = request.indices.iter().map(|&index| LeafIndex(index)).collect();
+    let head = core.signed_head(&log, &released, request.known_size)?;
+    let store = core.store()?;
+    let view = (log.number, &released.view);
+    let leaves = indices.iter().map(|&index| core.shared.nodes.leaf(&*store, view, index));
+    let leaves = leaves.collect::<Result<Vec<Hash>, _>>().map_err(status::node)?;
+    let proof = core.shared.nodes.multi(&*store, view, &indices, size).map_err(status::node)?;
+    Ok(v1::GetInclusionProofsResponse {
+        leaf_hashes: hashes_to_bytes(&leaves),
+        size: size.0,
+        multiproof: hashes_to_bytes(&proof),
+        head: Some(head),
+    })
+}
+
+pub(crate) fn get_range_proof(core: &Core, request: &v1::GetRangeProofRequest) -> Result<v1::GetRangeProofResponse, Status> {
+    let log = core.log(&request.log)?;
+    let released = log.released.load_full();
+    let size = proof_size(request.size, released.view.head().size.0)?;
+    let range = request.first_index..request.end_index;
+    if range.is_empty() {
+        return Err(status::invalid("end_index", "the range is empty or reversed"));
+    }
+    if range.end > size.0 {
+        return Err(status::beyond_head("end_index", range.end, size.0));
+    }
+    let head = core.signed_head(&log, &released, request.known_size)?;
+    let view = (log.number, &released.view);
+    let proof = core.shared.nodes.range(&*core.store()?, view, range, size).map_err(status::node)?;
+    Ok(v1::GetRangeProofResponse { size: size.0, range_proof: Some(range_proof_to_message(&proof)), head: Some(head) })
+}
+
+pub(crate) fn get_consistency_proof(core: &Core, request: &v1::GetConsistencyProofRequest) -> Result<v1::GetConsistencyProofResponse, Status> {
+    let log = core.log(&request.log)?;
+    let released = log.released.load_full();
+    let size = released.view.head().size.0;
+    let (old, new) = (request.old_size, request.new_size);
+    if new > size || old > size {
+        return Err(status::beyond_head("size", old.max(new), size));
+    }
+    if old == 0 || old > new {
+        return Err(status::invalid("old_size", "0 < old_size <= new_size"));
+    }
+    let view = (log.number, &released.view);
+    let proof = core.shared.nodes.consistency(&*core.store()?, view, TreeSize(old), TreeSize(new)).map_err(status::node)?;
+    Ok(v1::GetConsistencyProofResponse { consistency: hashes_to_bytes(&proof) })
+}
+
+pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1::ListLogsResponse, Status> {
+    let page = page(request.page_size)?;
+    if request.page_token.len() > 64 {
+        return Err(status::invalid("page_token", "is none that this server gave out"));
+    }
+    let query = LogQuery::After { name: &request.page_token, logs_max: page + 1 };
+    let mut records = core.store()?.logs(query).map_err(status::read)?;
+    let more = records.len() > page;
+    records.truncate(page);
+    let next_page_token = records.last().filter(|_| more).map(|last| last.settings.name.clone()).unwrap_or_default();
+    let logs = records.iter().map(|record| core.log(&record.settings.name).map(|log| core.info(&log)));
+    Ok(v1::ListLogsResponse { logs: logs.collect::<Result<_, _>>()?, next_page_token })
+}
+
+pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {
+    let log = core.log(&request.log)?;
+    let head = core.signed_head(&log, &log.released.load_full(), request.known_size)?;
+    Ok(v1::DescribeLogResponse { info: Some(core.info(&log)), head: Some(head) })
+}

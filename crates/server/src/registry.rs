@@ -1,0 +1,138 @@
+//! The logs that are in memory: their keys, their heads, and how each gets there.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use logwood_merkle::TreeHead;
+use logwood_note::{KeyFileError, SigningKey, sign_checkpoint};
+use logwood_sequencer::LogView;
+use logwood_store::{LogNumber, LogSettings, LogState};
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// A log in memory.
+pub(crate) struct LogHandle {
+    pub(crate) number: LogNumber,
+    pub(crate) settings: LogSettings,
+    pub(crate) state: RwLock<LogState>,
+    pub(crate) signer: Option<Signer>,
+    /// What readers see.
+    pub(crate) released: ArcSwap<Released>,
+    /// The newest published head; watchers wait here. `None` before the first.
+    pub(crate) published: watch::Sender<Option<Arc<Published>>>,
+    /// Tells readers that follow the tail.
+    pub(crate) grown: watch::Sender<u64>,
+}
+
+/// A signed head and the hashes under it.
+pub(crate) struct Released {
+    pub(crate) view: LogView,
+    /// The checkpoint, encoded once.
+    pub(crate) note: Bytes,
+    pub(crate) time_ms: u64,
+}
+
+/// A head of the history.
+pub(crate) struct Published {
+    pub(crate) head: TreeHead,
+    pub(crate) note: Bytes,
+    pub(crate) time_ms: u64,
+}
+
+/// Signs heads, and refuses to fork.
+pub(crate) struct Signer {
+    key: SigningKey,
+    last: Mutex<Option<TreeHead>>,
+}
+
+/// Why a head was not signed.
+#[derive(Debug, Error)]
+pub(crate) enum SignError {
+    /// Signing would contradict a head that was signed before.
+    #[error("a head of size {last} was signed already; size {asked} with another root would fork the log", last = .last.size, asked = .asked.size)]
+    Rollback {
+        /// Signed before.
+        last: TreeHead,
+        /// Not signed.
+        asked: TreeHead,
+    },
+}
+
+impl Signer {
+    pub(crate) fn new(key: SigningKey) -> Self {
+        Self { key, last: Mutex::new(None) }
+    }
+
+    /// Takes `head`, signed by an earlier run, as the least that may be signed from now on.
+    pub(crate) fn remember(&self, head: TreeHead) {
+        *self.last.lock() = Some(head);
+    }
+
+    /// The checkpoint of `head`. The signer remembers the last one, and refuses a smaller size or another root at
+    /// the same size.
+    pub(crate) fn sign(&self, origin: &str, head: TreeHead) -> Result<Bytes, SignError> {
+        let mut last = self.last.lock();
+        if let Some(last) = *last
+            && (head.size < last.size || (head.size == last.size && head.root != last.root))
+        {
+            return Err(SignError::Rollback { last, asked: head });
+        }
+        let note = sign_checkpoint(&self.key, origin, &head);
+        *last = Some(head);
+        Ok(Bytes::from(note))
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+}
+
+/// All logs in memory, by name and by number.
+pub(crate) struct Registry {
+    keys: PathBuf,
+    by_name: RwLock<HashMap<String, Arc<LogHandle>>>,
+    by_number: RwLock<HashMap<LogNumber, Arc<LogHandle>>>,
+}
+
+impl Registry {
+    pub(crate) fn new(keys: PathBuf) -> Self {
+        Self { keys, by_name: RwLock::default(), by_number: RwLock::default() }
+    }
+
+    pub(crate) fn key_path(&self, name: &str) -> PathBuf {
+        self.keys.join(name)
+    }
+
+    /// The log's key. `Ok(None)` if there is no file: the log is then read-only, never given another key.
+    pub(crate) fn load_key(&self, name: &str) -> Result<Option<SigningKey>, KeyFileError> {
+        let path = self.key_path(name);
+        if Path::new(&path).exists() { SigningKey::load(&path).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<LogHandle>> {
+        self.by_name.read().get(name).cloned()
+    }
+
+    pub(crate) fn by_number(&self, number: LogNumber) -> Option<Arc<LogHandle>> {
+        self.by_number.read().get(&number).cloned()
+    }
+
+    pub(crate) fn insert(&self, handle: Arc<LogHandle>) {
+        self.by_number.write().insert(handle.number, Arc::clone(&handle));
+        self.by_name.write().insert(handle.settings.name.clone(), handle);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<LogHandle>> {
+        self.by_name.read().values().cloned().collect()
+    }
+
+    /// Forgets every log: each is loaded from storage when it is next touched.
+    pub(crate) fn clear(&self) {
+        self.by_name.write().clear();
+        self.by_number.write().clear();
+    }
+}

@@ -1,0 +1,217 @@
+//! Start and stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use logwood_proto::v1;
+use logwood_proto::v1::admin_service_server::AdminServiceServer;
+use logwood_proto::v1::log_service_server::LogServiceServer;
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{oneshot, watch};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+
+use crate::admin::{Admin, create_log};
+use crate::core::Core;
+use crate::nodes::Nodes;
+use crate::registry::Registry;
+use crate::service::Service;
+use crate::slot::{StoreOpener, StoreSlot};
+use crate::writer::{self, Command, Shared};
+use crate::history;
+
+/// The log that a first run makes.
+const DEFAULT_LOG: &str = "default";
+
+/// How long calls may take to finish once the server stops, in milliseconds.
+const STOP_MS: u64 = 8_000;
+
+/// Flow-control windows: 256 KiB a stream, 1 MiB a connection.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Streams of one connection at once.
+const STREAMS_MAX: u32 = 1_000;
+
+/// What to serve, and where.
+pub struct ServeOptions {
+    /// The data directory; its `keys/` is made if need be.
+    pub data: PathBuf,
+    /// Address of the public gRPC service. Port 0 picks a free one.
+    pub grpc: SocketAddr,
+    /// Path of the admin service's Unix socket.
+    pub admin: PathBuf,
+    /// What origins of new logs are made from.
+    pub public_url: Option<String>,
+    /// Opens the store.
+    pub opener: StoreOpener,
+}
+
+/// What a started server says of itself.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where the public gRPC service listens.
+    pub grpc: SocketAddr,
+    /// The log `default`.
+    pub default_log: v1::LogInfo,
+    /// Whether this run made it.
+    pub created: bool,
+}
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(Box<dyn std::error::Error + Send + Sync>),
+    /// A directory, socket or thread could not be made.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The log `default` could not be made or loaded.
+    #[error("log `{DEFAULT_LOG}`: {0}")]
+    DefaultLog(String),
+    /// The transport failed.
+    #[error("the gRPC transport failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServeError {
+    move |source| ServeError::Io { action: action.into(), source }
+}
+
+/// Serves until `stop` resolves; then stops accepting, answers what is queued, and closes the store.
+///
+/// * `started` - called once, when the sockets listen.
+///
+/// # Errors
+///
+/// [`ServeError`], with what to do in its text.
+pub async fn serve(
+    options: ServeOptions,
+    started: impl FnOnce(&Started),
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let keys = options.data.join("keys");
+    std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
+    let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
+    let store = slot.get().expect("it was just opened");
+    let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
+    let shared = Arc::new(Shared {
+        slot,
+        nodes: Nodes::new(),
+        registry: Registry::new(keys),
+        halted: AtomicBool::new(false),
+    });
+    let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
+    let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, options.public_url);
+    let core = Arc::new(core);
+
+    let (default_log, created) = default_log(&core).await?;
+    let listener = TcpListener::bind(options.grpc).await.map_err(io(format!("listen on {}", options.grpc)))?;
+    let grpc = listener.local_addr().map_err(io("read the gRPC address"))?;
+    // The data directory's lock is held: a socket that is still there is a dead process's.
+    match std::fs::remove_file(&options.admin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io(format!("replace {}", options.admin.display()))(error));
+        }
+        _ => {}
+    }
+    let admin = UnixListener::bind(&options.admin).map_err(io(format!("listen on {}", options.admin.display())))?;
+    started(&Started { grpc, default_log, created });
+
+    let publisher = tokio::spawn(history::run(Arc::clone(&core)));
+    let (stopping, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        stopping.send_replace(true);
+    });
+    let outcome = run(&core, listener, admin, stopped).await;
+
+    publisher.abort();
+    for log in shared.registry.all() {
+        if let Err(status) = history::publish(&core, &log).await {
+            tracing::warn!(log = log.settings.name, %status, "the last head was not published");
+        }
+    }
+    let (done, flushed) = oneshot::channel();
+    let _ = commands.send(Command::Stop(done));
+    let _ = tokio::time::timeout(Duration::from_millis(1_000), flushed).await;
+    shared.slot.close();
+    let _ = std::fs::remove_file(&options.admin);
+    outcome
+}
+
+/// The log `default`: made on a first run.
+async fn default_log(core: &Core) -> Result<(v1::LogInfo, bool), ServeError> {
+    let failed = |status: tonic::Status| ServeError::DefaultLog(status.message().to_owned());
+    match tokio::task::block_in_place(|| core.log(DEFAULT_LOG)) {
+        Ok(log) => Ok((core.info(&log), false)),
+        Err(status) if status.code() == tonic::Code::NotFound => {
+            let request = v1::CreateLogRequest { log: DEFAULT_LOG.into(), ..Default::default() };
+            let log = create_log(core, &request).await.map_err(failed)?;
+            Ok((core.info(&log), true))
+        }
+        Err(status) => Err(failed(status)),
+    }
+}
+
+async fn run(
+    core: &Arc<Core>,
+    listener: TcpListener,
+    admin: UnixListener,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<LogServiceServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were compiled with the services");
+    let service = LogServiceServer::new(Service(Arc::clone(core)))
+        .max_decoding_message_size(logwood_proto::BATCH_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(logwood_proto::ANSWER_BYTES_MAX);
+    let server = |stopped: &watch::Receiver<bool>| {
+        let mut stopped = stopped.clone();
+        let stop = async move {
+            let _ = stopped.wait_for(|&stopped| stopped).await;
+        };
+        let server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_MAX)
+            .tcp_nodelay(true);
+        (server, stop)
+    };
+    let (mut public, stop_public) = server(&stopped);
+    let public = public
+        .add_service(service)
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop_public);
+    let (mut private, stop_private) = server(&stopped);
+    let private = private
+        .add_service(AdminServiceServer::new(Admin(Arc::clone(core))))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(admin), stop_private);
+
+    let mut deadline = stopped;
+    let deadline = async move {
+        let _ = deadline.wait_for(|&stopped| stopped).await;
+        tokio::time::sleep(Duration::from_millis(STOP_MS)).await;
+    };
+    tokio::select! {
+        outcome = async { tokio::try_join!(public, private) } => { outcome?; }
+        // Streams that do not end by themselves (followers, watchers) are cut off here.
+        () = deadline => tracing::info!("some calls did not end in time; closing"),
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! From errors to `tonic::Status`, each with its typed detail. No text of the store or the OS passes here.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use logwood_merkle::ProofError;
+use logwood_proto::{DOMAIN, FieldError, Reason};
+use logwood_store::ReadError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::nodes::NodeError;
+use crate::writer::WriteError;
+
+/// When a caller that was pushed back may try again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// A field of the request is wrong.
+pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Status {
+    let problem = problem.into();
+    let details = ErrorDetails::with_bad_request_violation(field, problem.clone());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {problem}"), details)
+}
+
+pub(crate) fn field(error: FieldError) -> Status {
+    invalid(error.field, error.problem)
+}
+
+/// An index or size past the log's head.
+pub(crate) fn beyond_head(field: &str, asked: u64, size: u64) -> Status {
+    let metadata = HashMap::from([("size".to_owned(), size.to_string())]);
+    let details = ErrorDetails::with_error_info(Reason::BeyondHead.as_str(), DOMAIN, metadata);
+    Status::with_error_details(Code::OutOfRange, format!("{field} {asked} is beyond the head: the log has {size} entries"), details)
+}
+
+/// The identity is taken by other bytes.
+pub(crate) fn identity_taken(index: u64) -> Status {
+    let metadata = HashMap::from([("index".to_owned(), index.to_string())]);
+    let details = ErrorDetails::with_error_info(Reason::IdentityTaken.as_str(), DOMAIN, metadata);
+    Status::with_error_details(Code::AlreadyExists, format!("the identity was used for other bytes, at index {index}"), details)
+}
+
+/// Something about the log's state forbids it.
+pub(crate) fn precondition(reason: Reason, message: impl Into<String>) -> Status {
+    with_reason(Code::FailedPrecondition, reason, message)
+}
+
+pub(crate) fn with_reason(code: Code, reason: Reason, message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+/// A limit is reached for now.
+pub(crate) fn exhausted(limit: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = ErrorDetails::with_retry_info(Some(Duration::from_millis(RETRY_AFTER_MS)));
+    details.set_quota_failure(vec![tonic_types::QuotaViolation::new(limit, message.clone())]);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// The log reloads, or the server starts or stops.
+pub(crate) fn unavailable(reason: Reason, message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    details.set_retry_info(Some(Duration::from_millis(RETRY_AFTER_MS)));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+pub(crate) fn halted() -> Status {
+    unavailable(Reason::Halted, "the log reloads from storage; retry with the same identity")
+}
+
+pub(crate) fn write(error: WriteError) -> Status {
+    match error {
+        WriteError::Halted => halted(),
+        WriteError::Refused => exhausted("storage", "the store is behind; nothing was written, retry later"),
+    }
+}
+
+pub(crate) fn read(error: ReadError) -> Status {
+    match error {
+        ReadError::Corrupt { what } => {
+            tracing::error!(what, "stored data is damaged");
+            Status::data_loss("stored bytes fail their hash; the operator must run `logwood fsck`")
+        }
+        ReadError::Unavailable { source } => {
+            tracing::error!(%source, "the store cannot be read");
+            halted()
+        }
+    }
+}
+
+pub(crate) fn proof(error: ProofError) -> Status {
+    invalid("proof", error.to_string())
+}
+
+pub(crate) fn node(error: NodeError) -> Status {
+    match error {
+        NodeError::Proof(error) => proof(error),
+        NodeError::Read(error) => read(error),
+    }
+}

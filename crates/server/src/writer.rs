@@ -1,0 +1,358 @@
+//! The driver of the sequencer: two threads between the queue and the disk.
+//!
+//! ```text
+//!   handlers ──Command──> planner ──SealedRound──> committer ──Acknowledged──> one task that wakes the handlers
+//!                            ^                        │
+//!                            └───── Committed, Idle ──┘      a failed commit: Halted, reload, begin anew
+//! ```
+//!
+//! The planner hashes and packs the next round while the committer syncs the last one. There is no artificial delay:
+//! a round takes whatever has queued when the committer is free.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+use logwood_merkle::{Hash, LeafIndex};
+use logwood_sequencer::{Found, LogTail, Placement, SealedRound, Sequencer, Submission};
+use logwood_store::{
+    CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PublishedHead, RoundNumber,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::clock::now_ms;
+use crate::nodes::Nodes;
+use crate::registry::{Registry, Released};
+use crate::slot::StoreSlot;
+
+/// What a handler learns when its round is released.
+pub(crate) struct Acknowledged {
+    pub(crate) placements: Vec<Placement>,
+    /// The head that covers them. `None` for a log whose view did not change and that is not in memory any more.
+    pub(crate) released: Option<Arc<Released>>,
+}
+
+/// Why a submission was not logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteError {
+    /// The outcome is unknown, or the log is being reloaded.
+    Halted,
+    /// The store is behind; nothing was written.
+    Refused,
+}
+
+/// Where to answer, and the room in the queue that the submission takes until then.
+pub(crate) struct Ticket {
+    pub(crate) reply: oneshot::Sender<Result<Acknowledged, WriteError>>,
+    pub(crate) _permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// What the planner is told.
+pub(crate) enum Command {
+    Submit(Submission<Ticket>),
+    Load(LogNumber, LogTail),
+    Create(LogNumber, LogSettings, Ticket),
+    SetState(LogNumber, LogState, Ticket),
+    Publish(LogNumber, PublishedHead, Ticket),
+    Committed(RoundNumber),
+    Idle,
+    Failed(CommitError, Vec<Ticket>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Everything that both threads share with the readers.
+pub(crate) struct Shared {
+    pub(crate) slot: StoreSlot,
+    pub(crate) nodes: Nodes,
+    pub(crate) registry: Registry,
+    pub(crate) halted: AtomicBool,
+}
+
+type Completion = (Ticket, Result<Acknowledged, WriteError>);
+
+/// Starts both threads and the task that wakes the handlers. Must be called inside the runtime.
+pub(crate) fn start(shared: &Arc<Shared>, store: Arc<dyn LogStore>, last: RoundNumber) -> std::io::Result<Sender<Command>> {
+    let (commands, inbox) = crossbeam_channel::unbounded();
+    let (rounds, sealed) = crossbeam_channel::bounded(1);
+    let (completions, mut completed) = mpsc::unbounded_channel::<Vec<Completion>>();
+    tokio::spawn(async move {
+        while let Some(batch) = completed.recv().await {
+            for (ticket, outcome) in batch {
+                // The caller may have gone. Its entry is in the log regardless.
+                let _ = ticket.reply.send(outcome);
+            }
+        }
+    });
+    let committer = Committer { shared: Arc::clone(shared), sealed, planner: commands.clone(), completions };
+    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
+    let planner = Planner {
+        shared: Arc::clone(shared),
+        store: Some(store),
+        sequencer: Sequencer::new(last),
+        inbox,
+        rounds: Some(rounds),
+        backlog: Backlog::default(),
+        idle: true,
+        stopping: None,
+    };
+    std::thread::Builder::new().name("planner".into()).spawn(move || planner.run())?;
+    Ok(commands)
+}
+
+struct Planner {
+    shared: Arc<Shared>,
+    store: Option<Arc<dyn LogStore>>,
+    sequencer: Sequencer<Ticket>,
+    inbox: Receiver<Command>,
+    rounds: Option<Sender<SealedRound<Ticket>>>,
+    backlog: Backlog,
+    idle: bool,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl Planner {
+    fn run(mut self) {
+        while let Ok(command) = self.inbox.recv() {
+            self.obey(command);
+            while let Ok(command) = self.inbox.try_recv() {
+                self.obey(command);
+            }
+            self.absorb();
+            if self.idle {
+                self.seal();
+            }
+            if self.idle && self.sequencer.is_empty() && self.stopping.is_some() {
+                break;
+            }
+        }
+        drop(self.rounds.take());
+        drop(self.store.take());
+        if let Some(done) = self.stopping {
+            let _ = done.send(());
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(submission) if self.sequencer.is_loaded(submission.log) => self.backlog.push(submission),
+            // Loaded before a reload: the caller retries and loads it anew.
+            Command::Submit(submission) => drop(submission),
+            Command::Load(log, tail) => {
+                if !self.sequencer.is_loaded(log) {
+                    self.sequencer.load(log, tail);
+                }
+            }
+            Command::Create(log, settings, ticket) => {
+                self.sequencer.create(log, settings);
+                self.sequencer.answer_after(log, ticket);
+            }
+            Command::SetState(log, state, ticket) => {
+                self.absorb();
+                self.sequencer.set_state(log, state);
+                self.sequencer.answer_after(log, ticket);
+            }
+            Command::Publish(log, head, ticket) => {
+                self.sequencer.publish(log, head);
+                self.sequencer.answer_after(log, ticket);
+            }
+            Command::Committed(round) => self.sequencer.adopt(round),
+            Command::Idle => self.idle = true,
+            Command::Failed(error, tickets) => self.fail(&error, tickets),
+            Command::Stop(done) => self.stopping = Some(done),
+        }
+    }
+
+    /// Takes from the backlog, log by log in turn, until the round is full.
+    fn absorb(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        while !self.sequencer.is_full() {
+            let Some(submission) = self.backlog.pop() else { return };
+            match self.look_up(&*store, &submission) {
+                Ok(found) => self.sequencer.absorb(submission, &found),
+                Err(error) => {
+                    tracing::error!(%error, "an identity could not be looked up; its submission is refused");
+                    let _ = submission.ticket.reply.send(Err(WriteError::Halted));
+                }
+            }
+        }
+    }
+
+    fn look_up(
+        &self,
+        store: &dyn LogStore,
+        submission: &Submission<Ticket>,
+    ) -> Result<Vec<Option<Found>>, logwood_store::ReadError> {
+        let log = submission.log;
+        let mut found = vec![None; submission.entries.len()];
+        let (places, lookups): (Vec<_>, Vec<_>) = (submission.entries.iter().enumerate())
+            .filter_map(|(place, entry)| Some((place, entry.identity?)))
+            .filter(|(_, identity)| !self.sequencer.knows(log, *identity))
+            .map(|(place, identity)| (place, Lookup::Identity(identity)))
+            .unzip();
+        if lookups.is_empty() {
+            return Ok(found);
+        }
+        for (place, index) in places.into_iter().zip(store.find(log, &lookups)?) {
+            if let Some(index) = index {
+                found[place] = Some(Found { index, leaf: stored_leaf(store, log, index)? });
+            }
+        }
+        Ok(found)
+    }
+
+    fn seal(&mut self) {
+        if let Some(round) = self.sequencer.seal(now_ms()) {
+            self.idle = false;
+            if let Some(rounds) = &self.rounds {
+                let _ = rounds.send(round);
+            }
+        }
+    }
+
+    /// A commit failed: everything planned on top of it is void. Nobody was told an index.
+    fn fail(&mut self, error: &CommitError, mut tickets: Vec<Ticket>) {
+        let answer = match error {
+            CommitError::Refused { reason } => {
+                tracing::warn!(%reason, "the store refused a round");
+                WriteError::Refused
+            }
+            CommitError::Unknown { source } => {
+                tracing::error!(%source, "the outcome of a commit is unknown: halting, then reloading from storage");
+                self.shared.halted.store(true, Ordering::Release);
+                WriteError::Halted
+            }
+        };
+        tickets.extend(self.backlog.drain());
+        if let Some(planned) = self.sequencer.seal(0) {
+            tickets.extend(planned.answers.into_iter().map(|answer| answer.ticket));
+        }
+        for ticket in tickets {
+            let _ = ticket.reply.send(Err(answer));
+        }
+        self.shared.registry.clear();
+        self.shared.nodes.clear();
+        self.reload(matches!(error, CommitError::Unknown { .. }));
+        self.idle = true;
+    }
+
+    fn reload(&mut self, reopen: bool) {
+        let reopened = if reopen {
+            self.store = None;
+            self.shared.slot.reload()
+        } else {
+            self.shared.slot.get().ok_or_else(|| "the store is closed".into())
+        };
+        let last = reopened.and_then(|store| Ok((store.state()?.round, store)));
+        match last {
+            Ok((last, store)) => {
+                self.sequencer = Sequencer::new(last);
+                self.store = Some(store);
+                self.shared.halted.store(false, Ordering::Release);
+                tracing::info!(round = %last, "serving writes again");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened again: no writes until the process is restarted");
+                self.sequencer = Sequencer::new(RoundNumber(0));
+                self.store = None;
+            }
+        }
+    }
+}
+
+fn stored_leaf(store: &dyn LogStore, log: LogNumber, index: LeafIndex) -> Result<Hash, logwood_store::ReadError> {
+    let entry = store.entries(log, index, LeafIndex(index.0 + 1), 1)?;
+    let what = || logwood_store::ReadError::Corrupt { what: format!("entry {index} of log number {}", log.0) };
+    entry.first().map(|entry| Hash::leaf(&entry.bytes)).ok_or_else(what)
+}
+
+/// Submissions that wait for a round, a queue a log, served in turn.
+#[derive(Default)]
+struct Backlog {
+    queues: HashMap<LogNumber, VecDeque<Submission<Ticket>>>,
+    turns: VecDeque<LogNumber>,
+}
+
+impl Backlog {
+    fn push(&mut self, submission: Submission<Ticket>) {
+        let queue = self.queues.entry(submission.log).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(submission.log);
+        }
+        queue.push_back(submission);
+    }
+
+    fn pop(&mut self) -> Option<Submission<Ticket>> {
+        let log = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&log)?;
+        let submission = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&log);
+        } else {
+            self.turns.push_back(log);
+        }
+        submission
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Ticket> {
+        self.turns.clear();
+        std::mem::take(&mut self.queues).into_values().flatten().map(|submission| submission.ticket)
+    }
+}
+
+struct Committer {
+    shared: Arc<Shared>,
+    sealed: Receiver<SealedRound<Ticket>>,
+    planner: Sender<Command>,
+    completions: mpsc::UnboundedSender<Vec<Completion>>,
+}
+
+impl Committer {
+    fn run(self) {
+        while let Ok(mut sealed) = self.sealed.recv() {
+            let answers = std::mem::take(&mut sealed.answers);
+            if let Err(error) = self.commit(&sealed) {
+                let tickets = answers.into_iter().map(|answer| answer.ticket).collect();
+                let _ = self.planner.send(Command::Failed(error, tickets));
+                continue;
+            }
+            if let Some(round) = &sealed.round {
+                let _ = self.planner.send(Command::Committed(round.number));
+            }
+            self.release(sealed);
+            let _ = self.planner.send(Command::Idle);
+            let batch = answers.into_iter().map(|answer| {
+                let released = self.shared.registry.by_number(answer.log).map(|handle| handle.released.load_full());
+                (answer.ticket, Ok(Acknowledged { placements: answer.placements, released }))
+            });
+            let _ = self.completions.send(batch.collect());
+        }
+    }
+
+    fn commit(&self, sealed: &SealedRound<Ticket>) -> Result<(), CommitError> {
+        let Some(round) = &sealed.round else { return Ok(()) };
+        let store = self.shared.slot.get();
+        let store = store.ok_or_else(|| CommitError::Unknown { source: "the store is closed".into() })?;
+        store.commit(round)
+    }
+
+    /// Signs each new head and hands it to readers. A head that must not be signed is not released.
+    fn release(&self, sealed: SealedRound<Ticket>) {
+        for (log, id, tile) in sealed.tiles {
+            self.shared.nodes.insert(log, id, tile);
+        }
+        let time_ms = now_ms();
+        for (log, view) in sealed.views {
+            let Some(handle) = self.shared.registry.by_number(log) else { continue };
+            let Some(signer) = &handle.signer else { continue };
+            match signer.sign(&handle.settings.origin, view.head()) {
+                Ok(note) => {
+                    let size = view.head().size.0;
+                    handle.released.store(Arc::new(Released { view, note, time_ms }));
+                    handle.grown.send_replace(size);
+                }
+                Err(error) => tracing::error!(log = handle.settings.name, %error, "a head was not signed"),
+            }
+        }
+    }
+}
