@@ -40,6 +40,16 @@ pub enum ProofError {
         /// Size of the tree.
         size: TreeSize,
     },
+    /// A proof was asked of a verified range for a leaf that is not in it.
+    #[error("leaf index {index} is not in the verified range, which is {first} to {last}")]
+    IndexOutsideRange {
+        /// The leaf asked for.
+        index: LeafIndex,
+        /// First leaf of the range.
+        first: LeafIndex,
+        /// Last leaf of the range.
+        last: LeafIndex,
+    },
     /// A multiproof about no leaf at all.
     #[error("a multiproof of no leaves proves nothing: name at least one leaf")]
     NoIndices,
@@ -68,7 +78,9 @@ pub enum ProofError {
         actual: usize,
     },
     /// The left half of a range proof has missing or trailing hashes.
-    #[error("the range proof has {actual} left hashes, but its first leaf calls for exactly {expected}")]
+    #[error(
+        "the range proof has {actual} left hashes, but its first leaf calls for exactly {expected}"
+    )]
     WrongLeftLength {
         /// Left siblings on the path of the range's first leaf.
         expected: usize,
@@ -76,7 +88,9 @@ pub enum ProofError {
         actual: usize,
     },
     /// The right half of a range proof has missing or trailing hashes.
-    #[error("the range proof has {actual} right hashes, but its last leaf calls for exactly {expected}")]
+    #[error(
+        "the range proof has {actual} right hashes, but its last leaf calls for exactly {expected}"
+    )]
     WrongRightLength {
         /// Right siblings on the path of the range's last leaf.
         expected: usize,

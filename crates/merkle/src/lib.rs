@@ -13,6 +13,11 @@
 //!
 //! Sources: RFC 6962 §2.1 and RFC 9162 §2.1 for the tree, C2SP `tlog-tiles` for tiles.
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "an `expect` states a local invariant; a panic that a caller can cause is documented"
+)]
+
 mod compact;
 mod error;
 mod hash;
@@ -29,5 +34,5 @@ pub use error::ProofError;
 pub use hash::{Hash, HashLengthError, LeafIndex, TreeHead, TreeSize};
 pub use node::NodeId;
 pub use plan::{PlanError, ProofPlan, RangePlan};
-pub use range::RangeProof;
+pub use range::{RangeProof, VerifiedRange};
 pub use tile::{TILE_HEIGHT, TILE_WIDTH, TileError, TileId, TileNodes, TilePath, TilePathError};

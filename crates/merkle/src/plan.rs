@@ -1,34 +1,123 @@
-//! Which stored nodes a proof needs, apart from hashing them.
+//! Which stored nodes a proof needs, apart from fetching and hashing them.
 //!
 //! ```text
-//! range [2, 5) of 7            root                 left: [0,2)
-//!                           /        \              right: 5, 6
-//!                      [0,4)          [4,7)
-//!                      /   \          /   \         A subtree that the range covers in part is
-//!                 <[0,2)> [2,4)    [4,6)  <6>       entered; one wholly outside is a proof hash;
-//!                                  /  \             a ragged one is folded from perfect parts.
-//!                                 4   <5>
+//! inclusion of leaf 1, size 7:  proof [0, B, C]     C covers [4, 8), but leaf 7 is
+//!                                                   not there yet: C is *ragged*, not
+//!             root                                  stored, and folds from 45 and 6.
+//!           /      \
+//!          .        C            nodes  0/0  1/1  1/2 0/6
+//!        /   \     /  \          parts   1    1    `-2-'
+//!       .     B  45    6
+//!      0 1   2 3 4 5             fetch four nodes, assemble three hashes
 //! ```
 //!
-//! Source: RFC 6962 §2.1.1 and §2.1.2; range proofs and multiproofs are Logwood's own.
+//! Plan, fetch, [`ProofPlan::assemble`]: the first and the last are pure, so that only
+//! the one in the middle waits for a disk.
+//!
+//! Sources: RFC 6962 §2.1.1 and §2.1.2; range proofs and multiproofs as Logwood's
+//! protocol defines them (see [`crate::range`] and [`crate::multi`]).
 
 use std::ops::Range;
 
 use thiserror::Error;
 
 use crate::compact::fold;
-use crate::path::{perfect_parts, split};
-use crate::{Hash, LeafIndex, NodeId, ProofError, TreeSize};
+use crate::path::{Side, siblings};
+use crate::verify::lowest_bit;
+use crate::{CompactRange, Hash, LeafIndex, NodeId, ProofError, TreeSize, multi, range};
+
+/// Plans `PATH(index, D[size])` (RFC 6962 §2.1.1): at most 64 hashes.
+///
+/// # Errors
+///
+/// [`ProofError::IndexOutOfRange`] if `index >= size`.
+pub fn inclusion(index: LeafIndex, size: TreeSize) -> Result<ProofPlan, ProofError> {
+    if index.0 >= size.0 {
+        return Err(ProofError::IndexOutOfRange { index, size });
+    }
+    Ok(ProofPlan::of_subtrees(siblings(0, index.0, size.0 - 1).map(|sibling| sibling.id), size))
+}
+
+/// Plans `PROOF(old, D[new])` (RFC 6962 §2.1.2): at most 65 hashes, none if the sizes are equal.
+///
+/// # Errors
+///
+/// * [`ProofError::EmptyTree`] if `old` is 0.
+/// * [`ProofError::SizeWentBackwards`] if `old > new`.
+pub fn consistency(old: TreeSize, new: TreeSize) -> Result<ProofPlan, ProofError> {
+    if old.0 == 0 {
+        return Err(ProofError::EmptyTree);
+    }
+    if old > new {
+        return Err(ProofError::SizeWentBackwards { old, new });
+    }
+    if old == new {
+        return Ok(ProofPlan::default());
+    }
+    let level = lowest_bit(old.0);
+    let start = NodeId { level, index: (old.0 - 1) >> level };
+    // A verifier knows the root of a perfect old tree already.
+    let start = (!old.0.is_power_of_two()).then_some(start);
+    let path = siblings(level, old.0 - 1, new.0 - 1).map(|sibling| sibling.id);
+    Ok(ProofPlan::of_subtrees(start.into_iter().chain(path), new))
+}
+
+/// Plans the range proof of the half-open `range`: at most 64 hashes a side.
+///
+/// # Errors
+///
+/// * [`ProofError::EmptyRange`] if the range is empty or reversed.
+/// * [`ProofError::RangeOutOfRange`] if it ends past `size`.
+pub fn range(range: Range<u64>, size: TreeSize) -> Result<RangePlan, ProofError> {
+    let first = LeafIndex(range.start);
+    if range.is_empty() {
+        return Err(ProofError::EmptyRange { first, end: LeafIndex(range.end) });
+    }
+    range::check_bounds(first, range.end - range.start, size)?;
+
+    let left = ProofPlan::of_subtrees(CompactRange::node_ids(TreeSize(range.start)), size);
+    let right = siblings(0, range.end - 1, size.0 - 1)
+        .filter(|sibling| sibling.side == Side::Right)
+        .map(|sibling| sibling.id);
+    Ok(RangePlan { left, right: ProofPlan::of_subtrees(right, size) })
+}
+
+/// Plans the multiproof of the leaves at `indices`, which strictly increase.
+///
+/// # Errors
+///
+/// * [`ProofError::NoIndices`] if there are none.
+/// * [`ProofError::IndicesNotIncreasing`] if one repeats or goes backwards.
+/// * [`ProofError::IndexOutOfRange`] if one is `>= size`.
+pub fn multi(indices: &[LeafIndex], size: TreeSize) -> Result<ProofPlan, ProofError> {
+    multi::check_indices(indices.iter().copied(), size)?;
+    let indices = indices.iter().map(|index| index.0).collect();
+    Ok(ProofPlan::of_subtrees(multi::missing_nodes(indices, size), size))
+}
+
+/// Plans the root: [`ProofPlan::assemble`] then gives exactly one hash, for size 0 too.
+#[must_use]
+pub fn root(size: TreeSize) -> ProofPlan {
+    let nodes = CompactRange::node_ids(size);
+    let parts = vec![part_count(nodes.len())];
+    ProofPlan { nodes, parts }
+}
 
 /// The stored nodes that a proof is made of, and how they fold into its hashes.
+///
+/// The default is the plan of a proof without hashes.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ProofPlan {
+    /// Parts of the first hash, largest first, then those of the second, and so on.
     nodes: Vec<NodeId>,
+    /// For each proof hash, how many `nodes` it folds: 1 unless it is ragged, at most 64.
     parts: Vec<u8>,
 }
 
 impl ProofPlan {
     /// The nodes to fetch, in this order: perfect, and complete at the planned size.
+    ///
+    /// No more than the hashes of the proof, plus 63 for a ragged edge.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes
@@ -47,24 +136,31 @@ impl ProofPlan {
     /// [`PlanError::WrongLength`] unless there is one hash for each node.
     pub fn assemble(&self, fetched: &[Hash]) -> Result<Vec<Hash>, PlanError> {
         if fetched.len() != self.nodes.len() {
-            return Err(PlanError::WrongLength { expected: self.nodes.len(), actual: fetched.len() });
+            let (expected, actual) = (self.nodes.len(), fetched.len());
+            return Err(PlanError::WrongLength { expected, actual });
         }
         let mut rest = fetched;
-        let hashes = self.parts.iter().map(|&parts| {
-            let (subtree, after) = rest.split_at(usize::from(parts));
+        let folded = self.parts.iter().map(|&count| {
+            let (parts, after) = rest.split_at(count.into());
             rest = after;
-            fold(subtree)
+            fold(parts)
         });
-        Ok(hashes.collect())
+        Ok(folded.collect())
     }
 
-    /// The plan whose hashes are the roots of `subtrees`, in order.
-    fn of(subtrees: impl IntoIterator<Item = (u64, u64)>) -> Self {
+    /// One proof hash a subtree, each cut off where a tree of `size` leaves ends.
+    fn of_subtrees(subtrees: impl IntoIterator<Item = NodeId>, size: TreeSize) -> Self {
         let mut plan = Self::default();
-        for (lo, hi) in subtrees {
+        for subtree in subtrees {
             let before = plan.nodes.len();
-            plan.nodes.extend(perfect_parts(lo, hi));
-            plan.parts.push(u8::try_from(plan.nodes.len() - before).expect("at most 64 parts"));
+            if subtree.is_complete(size) {
+                plan.nodes.push(subtree);
+            } else {
+                // The subtree begins where the lower bits of the size begin to count.
+                let edge = CompactRange::node_ids(size);
+                plan.nodes.extend(edge.iter().filter(|node| node.level < subtree.level));
+            }
+            plan.parts.push(part_count(plan.nodes.len() - before));
         }
         plan
     }
@@ -93,169 +189,6 @@ pub enum PlanError {
     },
 }
 
-/// Plans `PATH(index, D[size])` (RFC 6962 §2.1.1).
-///
-/// # Errors
-///
-/// [`ProofError::IndexOutOfRange`] if `index >= size`.
-pub fn inclusion(index: LeafIndex, size: TreeSize) -> Result<ProofPlan, ProofError> {
-    if index.0 >= size.0 {
-        return Err(ProofError::IndexOutOfRange { index, size });
-    }
-    let (mut lo, mut hi) = (0, size.0);
-    let mut siblings = Vec::new();
-    while hi - lo > 1 {
-        let middle = split(lo, hi);
-        if index.0 < middle {
-            siblings.push((middle, hi));
-            hi = middle;
-        } else {
-            siblings.push((lo, middle));
-            lo = middle;
-        }
-    }
-    siblings.reverse();
-    Ok(ProofPlan::of(siblings))
-}
-
-/// Plans `PROOF(old, D[new])` (RFC 6962 §2.1.2).
-///
-/// # Errors
-///
-/// [`ProofError::EmptyTree`], [`ProofError::SizeWentBackwards`].
-pub fn consistency(old: TreeSize, new: TreeSize) -> Result<ProofPlan, ProofError> {
-    if old.0 == 0 {
-        return Err(ProofError::EmptyTree);
-    }
-    if old > new {
-        return Err(ProofError::SizeWentBackwards { old, new });
-    }
-    // SUBPROOF(m, D[lo:hi], b): `old` is m counted from 0; b holds as long as `lo` is 0.
-    let (mut lo, mut hi) = (0, new.0);
-    let mut hashes = Vec::new();
-    while old.0 < hi {
-        let middle = split(lo, hi);
-        if old.0 <= middle {
-            hashes.push((middle, hi));
-            hi = middle;
-        } else {
-            hashes.push((lo, middle));
-            lo = middle;
-        }
-    }
-    if lo > 0 {
-        hashes.push((lo, hi));
-    }
-    hashes.reverse();
-    Ok(ProofPlan::of(hashes))
-}
-
-/// Plans the range proof of the half-open `range`.
-///
-/// # Errors
-///
-/// [`ProofError::EmptyRange`], [`ProofError::RangeOutOfRange`].
-pub fn range(range: Range<u64>, size: TreeSize) -> Result<RangePlan, ProofError> {
-    let (first, end) = (LeafIndex(range.start), LeafIndex(range.end));
-    if range.is_empty() {
-        return Err(ProofError::EmptyRange { first, end });
-    }
-    if range.end > size.0 {
-        return Err(ProofError::RangeOutOfRange { first, count: range.end - range.start, size });
-    }
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    // Towards the first leaf: what is left of it. Root side first.
-    let (mut lo, mut hi) = (0, size.0);
-    while lo < range.start {
-        let middle = split(lo, hi);
-        if range.start >= middle {
-            left.push((lo, middle));
-            lo = middle;
-        } else {
-            hi = middle;
-        }
-    }
-    // Towards the last leaf: what is right of it. Leaf side first.
-    let (mut lo, mut hi) = (0, size.0);
-    while range.end < hi {
-        let middle = split(lo, hi);
-        if range.end <= middle {
-            right.push((middle, hi));
-            hi = middle;
-        } else {
-            lo = middle;
-        }
-    }
-    right.reverse();
-    Ok(RangePlan { left: ProofPlan::of(left), right: ProofPlan::of(right) })
-}
-
-/// Plans a multiproof, in the order of `rs_merkle`.
-///
-/// # Errors
-///
-/// [`ProofError::NoIndices`], [`ProofError::IndicesNotIncreasing`], [`ProofError::IndexOutOfRange`].
-pub fn multi(indices: &[LeafIndex], size: TreeSize) -> Result<ProofPlan, ProofError> {
-    let mut level = Level::of_leaves(indices, size)?;
-    let mut hashes = Vec::new();
-    while level.width > 1 {
-        hashes.extend(level.missing().map(|index| level.covers(index)));
-        level = level.parent();
-    }
-    Ok(ProofPlan::of(hashes))
-}
-
-/// The nodes of one level that a multiproof knows, lowest level first: the shape of `rs_merkle`'s trees.
-#[derive(Clone, Debug)]
-pub(crate) struct Level {
-    size: u64,
-    height: u32,
-    /// Nodes of the whole level. The last may be ragged, or promoted from below.
-    pub(crate) width: u64,
-    /// Strictly increasing.
-    pub(crate) known: Vec<u64>,
-}
-
-impl Level {
-    /// Checks what is proved: strictly increasing indices below the size.
-    pub(crate) fn of_leaves(indices: &[LeafIndex], size: TreeSize) -> Result<Self, ProofError> {
-        let last = indices.last().ok_or(ProofError::NoIndices)?;
-        if let Some(pair) = indices.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return Err(ProofError::IndicesNotIncreasing { previous: pair[0], index: pair[1] });
-        }
-        if last.0 >= size.0 {
-            return Err(ProofError::IndexOutOfRange { index: *last, size });
-        }
-        let known = indices.iter().map(|index| index.0).collect();
-        Ok(Self { size: size.0, height: 0, width: size.0, known })
-    }
-
-    /// Siblings that are not known, left to right.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = u64> {
-        let is_known = |index: u64| self.known.binary_search(&index).is_ok();
-        let siblings = self.known.iter().map(|index| index ^ 1);
-        siblings.filter(move |&sibling| sibling < self.width && !is_known(sibling))
-    }
-
-    /// The leaves below a node of this level.
-    fn covers(&self, index: u64) -> (u64, u64) {
-        let lo = index << self.height;
-        (lo, lo.saturating_add(1 << self.height).min(self.size))
-    }
-
-    /// The level above, where the parents are known.
-    pub(crate) fn parent(&self) -> Self {
-        let mut known: Vec<_> = self.known.iter().map(|index| index / 2).collect();
-        known.dedup();
-        Self { size: self.size, height: self.height + 1, width: self.width.div_ceil(2), known }
-    }
-}
-
-/// Plans the root: [`ProofPlan::assemble`] gives exactly one hash, for size 0 too.
-#[must_use]
-pub fn root(size: TreeSize) -> ProofPlan {
-    if size.0 == 0 {
-        return ProofPlan { nodes: Vec::new(), parts: vec![0] };
-    }
-    ProofPlan::of([(0, size.0)])
+fn part_count(nodes: usize) -> u8 {
+    u8::try_from(nodes).expect("a subtree folds from at most 64 perfect ones, one a size bit")
 }
