@@ -1,0 +1,85 @@
+//! RocksDB's options, each with its reason. A test compares them with the OPTIONS file that RocksDB writes.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
+    DBRecoveryMode, Options, UniversalCompactOptions, WriteBufferManager,
+};
+
+/// Block cache, in bytes; index and filter blocks live in it.
+const CACHE_BYTES: usize = 128 * 1024 * 1024;
+/// Memory of all memtables together, in bytes.
+const MEMTABLES_BYTES: usize = 128 * 1024 * 1024;
+/// A WAL longer than this makes the oldest memtable flush.
+const WAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+const OPEN_FILES_MAX: i32 = 1_024;
+
+pub(crate) const BUNDLES: &str = "bundles";
+pub(crate) const TILES: &str = "tiles";
+pub(crate) const PIECES: &str = "pieces";
+pub(crate) const INDEX: &str = "index";
+pub(crate) const META: &str = "meta";
+
+/// Options of the database.
+pub(crate) fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // One synced write at a time: at most the last record can be cut short, and that one was not acknowledged.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_manifest_file_size(MANIFEST_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_skip_stats_update_on_db_open(true);
+    // An idle log writes nothing.
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_bytes_per_sync(1024 * 1024);
+    options.set_max_background_jobs(2);
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false));
+    options.set_keep_log_file_num(4);
+    options
+}
+
+/// The column families.
+pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_hyper_clock_cache(CACHE_BYTES, 0);
+    [BUNDLES, TILES, PIECES, INDEX, META].map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache))).into()
+}
+
+fn family(name: &str, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    options.set_ttl(0);
+    options.set_periodic_compaction_seconds(0);
+    // Bundles are zstd already, hashes do not shrink.
+    options.set_compression_type(DBCompressionType::None);
+    options.set_block_based_table_factory(&table(cache));
+    match name {
+        BUNDLES | TILES => {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(1_024);
+        }
+        INDEX => {
+            options.set_compaction_style(DBCompactionStyle::Universal);
+            let mut universal = UniversalCompactOptions::default();
+            // Nothing is ever deleted: space amplification is not what compaction is for here.
+            universal.set_max_size_amplification_percent(1_000);
+            options.set_universal_compaction_options(&universal);
+        }
+        _ => {}
+    }
+    options
+}
+
+fn table(cache: &Cache) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table
+}
