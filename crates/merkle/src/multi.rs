@@ -104,7 +104,9 @@ pub(crate) fn missing_nodes(mut row: Vec<u64>, size: TreeSize) -> Vec<NodeId> {
                 missing.push(NodeId { level, index: sibling });
             }
         }
-        row.iter_mut().for_each(|node| *node /= 2);
+        for node in &mut row {
+            *node /= 2;
+        }
         row.dedup();
         last /= 2;
     }
