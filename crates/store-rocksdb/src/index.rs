@@ -4,7 +4,7 @@
 
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_store::{Extension, IdentityHash, IndexRow, LogNumber};
-use rocksdb::WriteBatch;
+use rocksdb::{MergeOperands, WriteBatch};
 use sha2::{Digest as _, Sha256};
 
 use crate::keys;
@@ -20,8 +20,8 @@ pub(crate) fn leaf_prefix(secret: &[u8; 32], leaf: &Hash) -> [u8; 8] {
     hash[..8].try_into().expect("8 of 32 bytes")
 }
 
-/// Adds the rows of new entries to a round. Identities whose first 12 bytes are equal would share a row: 96 bits of a
-/// keyed hash, out of reach by chance, and nobody can construct one.
+/// Adds the rows of new entries to a round. An identity's value is a list of five-byte indices, because 12 bytes of
+/// two identities may collide: a merge lengthens the list, so that no commit reads.
 pub(crate) fn write(
     batch: &mut WriteBatch,
     family: &impl rocksdb::AsColumnFamilyRef,
@@ -33,7 +33,11 @@ pub(crate) fn write(
     {
         let index = LeafIndex(index);
         if let Some(identity) = identity {
-            batch.put_cf(family, keys::identity(log, &identity_prefix(*identity)), keys::index_bytes(index.0));
+            batch.merge_cf(
+                family,
+                keys::identity(log, &identity_prefix(*identity)),
+                keys::index_bytes(index.0),
+            );
         }
         if let Some(secret) = leaf_secret {
             batch.put_cf(family, keys::leaf(log, &leaf_prefix(secret, leaf), index), []);
@@ -41,17 +45,36 @@ pub(crate) fn write(
     }
 }
 
+/// The merge of lists of indices: sorted, each once, so that merging a list again changes nothing.
+pub(crate) fn merge(
+    _key: &[u8],
+    existing: Option<&[u8]>,
+    operands: &MergeOperands,
+) -> Option<Vec<u8>> {
+    let mut all: Vec<u64> = existing.into_iter().chain(operands.iter()).flat_map(indices).collect();
+    all.sort_unstable();
+    all.dedup();
+    Some(all.into_iter().flat_map(keys::index_bytes).collect())
+}
+
+/// The indices of an identity's row.
+pub(crate) fn indices(value: &[u8]) -> impl Iterator<Item = u64> {
+    value.chunks_exact(keys::INDEX_BYTES).filter_map(keys::index_from)
+}
+
 /// Reads a row back, for fsck. `None` if it has no form that this program writes.
-pub(crate) fn row(key: &[u8], value: &[u8]) -> Option<IndexRow> {
+pub(crate) fn rows(key: &[u8], value: &[u8], visit: &mut dyn FnMut(IndexRow)) -> Option<()> {
     match (*key.get(4)?, key.get(5..)?) {
         (keys::KIND_IDENTITY, prefix) => {
-            let index = LeafIndex(keys::index_from(value)?);
-            Some(IndexRow::Identity { prefix: prefix.try_into().ok()?, index })
+            let prefix = prefix.try_into().ok()?;
+            indices(value)
+                .for_each(|index| visit(IndexRow::Identity { prefix, index: LeafIndex(index) }));
         }
         (keys::KIND_LEAF, rest) => {
             let (prefix, index) = rest.split_first_chunk::<8>()?;
-            Some(IndexRow::Leaf { prefix: *prefix, index: LeafIndex(keys::index_from(index)?) })
+            visit(IndexRow::Leaf { prefix: *prefix, index: LeafIndex(keys::index_from(index)?) });
         }
-        _ => None,
+        _ => return None,
     }
+    Some(())
 }

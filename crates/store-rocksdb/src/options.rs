@@ -1,8 +1,9 @@
 //! RocksDB's options, each with its reason. A test compares them with the OPTIONS file that RocksDB writes.
 
+use crate::index;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
-    DBRecoveryMode, Options, UniversalCompactOptions, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
+    DBCompressionType, DBRecoveryMode, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 /// Block cache, in bytes; index and filter blocks live in it.
@@ -38,7 +39,10 @@ pub(crate) fn database() -> Options {
     options.set_allow_concurrent_memtable_write(false);
     options.set_bytes_per_sync(1024 * 1024);
     options.set_max_background_jobs(2);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false));
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
+        MEMTABLES_BYTES,
+        false,
+    ));
     options.set_keep_log_file_num(4);
     options
 }
@@ -46,7 +50,9 @@ pub(crate) fn database() -> Options {
 /// The column families.
 pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_hyper_clock_cache(CACHE_BYTES, 0);
-    [BUNDLES, TILES, PIECES, INDEX, META].map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache))).into()
+    [BUNDLES, TILES, PIECES, INDEX, META]
+        .map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache)))
+        .into()
 }
 
 fn family(name: &str, cache: &Cache) -> Options {
@@ -67,6 +73,7 @@ fn family(name: &str, cache: &Cache) -> Options {
             // Nothing is ever deleted: space amplification is not what compaction is for here.
             universal.set_max_size_amplification_percent(1_000);
             options.set_universal_compaction_options(&universal);
+            options.set_merge_operator_associative("logwood.indices.1", index::merge);
         }
         _ => {}
     }

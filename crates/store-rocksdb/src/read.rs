@@ -1,274 +1,382 @@
-//! Reads, each value checked.
+//! Reads: each value is checked when it is read, and each look-up hit against the entry itself.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId};
 use logwood_store::bundle::Bundle;
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IdentityHash, IndexRow, LogNumber, LogQuery, LogRecord, LogStore,
-    Lookup, PublishedHead, ReadError, Round, StoreState,
+    BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, IndexRow, LOG_ENTRIES_MAX, LogNumber, LogQuery,
+    LogRecord, LogSettings, Lookup, PublishedHead, ReadError, StoredHead,
 };
 use rocksdb::{DBPinnableSlice, Direction, IteratorMode};
 
-use crate::options::{BUNDLES, INDEX, META, PIECES, TILES};
-use crate::values::{self, Reader};
-use crate::{RocksStore, index, keys};
+use crate::{RocksStore, index, keys, options, values};
 
-fn engine(source: rocksdb::Error) -> ReadError {
-    ReadError::Unavailable { source: source.into() }
+fn unavailable(source: rocksdb::Error) -> ReadError {
+    if source.kind() == rocksdb::ErrorKind::Corruption {
+        return ReadError::Corrupt { what: source.into_string() };
+    }
+    ReadError::Unavailable { source: Box::new(source) }
 }
 
-fn damaged(what: impl Into<String>) -> ReadError {
-    ReadError::Corrupt { what: what.into() }
+fn corrupt(what: String) -> ReadError {
+    ReadError::Corrupt { what }
 }
 
-impl LogStore for RocksStore {
-    fn commit(&self, round: &Round) -> Result<(), CommitError> {
-        self.write_round(round)
+fn place(index: u64) -> usize {
+    usize::try_from(index % BUNDLE_ENTRIES).expect("below 256")
+}
+
+impl RocksStore {
+    pub(crate) fn get(
+        &self,
+        family: &str,
+        key: &[u8],
+    ) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
+        self.db.get_pinned_cf(self.family(family), key).map_err(unavailable)
     }
 
-    fn state(&self) -> Result<StoreState, ReadError> {
-        let writer = *self.writer.lock();
-        Ok(StoreState {
-            round: writer.round,
-            next_log: LogNumber(writer.next_log),
-            identity_secret: self.identity_secret,
-            leaf_secret: self.leaf_secret,
-        })
+    /// Shows rows from `from` on while they begin with `prefix` and `visit` wants more.
+    fn scan(
+        &self,
+        family: &str,
+        (prefix, from): (&[u8], &[u8]),
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        for row in
+            self.db.iterator_cf(self.family(family), IteratorMode::From(from, Direction::Forward))
+        {
+            let (key, value) = row.map_err(unavailable)?;
+            if !key.starts_with(prefix) || !visit(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
+    pub(crate) fn settings(&self, log: LogNumber) -> Result<LogSettings, ReadError> {
+        let (key, what) = (keys::meta_settings(log), format!("the settings of log {}", log.0));
+        let value =
+            self.get(options::META, &key)?.ok_or_else(|| corrupt(format!("{what} are missing")))?;
+        values::read_settings(&key, &value, &what)
+    }
+
+    pub(crate) fn head(&self, log: LogNumber) -> Result<Option<StoredHead>, ReadError> {
+        let key = keys::meta_head(log);
+        let Some(value) = self.get(options::META, &key)? else { return Ok(None) };
+        values::read_stored_head(&key, &value, &format!("the head of log {}", log.0)).map(Some)
+    }
+
+    fn record(&self, number: LogNumber) -> Result<LogRecord, ReadError> {
+        let missing = |what: &str| corrupt(format!("the {what} of log {} is missing", number.0));
+        let key = keys::meta_state(number);
+        let state = self.get(options::META, &key)?.ok_or_else(|| missing("state"))?;
+        let state = values::read_state(&key, &state, &format!("the state of log {}", number.0))?;
+        let head = self.head(number)?.ok_or_else(|| missing("head"))?;
+        Ok(LogRecord { number, settings: self.settings(number)?, state, head })
+    }
+
+    pub(crate) fn read_logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
+        let number = |key: &[u8], value: &[u8]| {
+            let what = "a log's name";
+            let mut reader = values::Reader::new(values::open(key, value, what)?, what);
+            Ok::<_, ReadError>(LogNumber(reader.u32()?))
+        };
+        let mut numbers = Vec::new();
         match query {
             LogQuery::Name(name) => {
                 let key = keys::meta_name(name);
-                let value = self.get(META, &key)?;
-                value.map(|value| self.log_record(&key, &value)).into_iter().collect()
-            }
-            LogQuery::After { name, logs_max } => {
-                let mut records = Vec::new();
-                // The first key after the name: the name and a zero byte, which no name holds.
-                let from = [keys::meta_name(name), vec![0]].concat();
-                let mode = IteratorMode::From(if name.is_empty() { b"N" } else { &from }, Direction::Forward);
-                for row in self.db.iterator_cf(self.family(META), mode) {
-                    let (key, value) = row.map_err(engine)?;
-                    if !key.starts_with(b"N") || records.len() == logs_max {
-                        break;
-                    }
-                    records.push(self.log_record(&key, &value)?);
+                if let Some(value) = self.get(options::META, &key)? {
+                    numbers.push(number(&key, &value)?);
                 }
-                Ok(records)
+            }
+            LogQuery::After { logs_max: 0, .. } => {}
+            LogQuery::After { name, logs_max } => {
+                let from = keys::meta_name(name);
+                self.scan(options::META, (b"N", &from), |key, value| {
+                    if key != from {
+                        numbers.push(number(key, value)?);
+                    }
+                    Ok(numbers.len() < logs_max)
+                })?;
             }
         }
+        numbers.into_iter().map(|number| self.record(number)).collect()
     }
 
-    fn entries(
+    /// The entries of `range`, which lies in one bundle; at least one, cut at `bytes_max`.
+    pub(crate) fn run(
         &self,
         log: LogNumber,
-        first: LeafIndex,
-        end: LeafIndex,
+        range: Range<u64>,
+        full: bool,
         bytes_max: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let mut entries = Vec::new();
-        let (mut next, mut bytes) = (first.0, 0);
-        while next < end.0 && (entries.is_empty() || bytes < bytes_max) {
-            let more = match self.bundled(log, next, end.0, bytes_max - bytes.min(bytes_max))? {
-                Some(more) => more,
-                None => self.pieced(log, next, end.0)?,
-            };
-            if more.is_empty() {
+        // The bundle may be packed between the first look and the second, but never unpacked again.
+        for attempt in 0..2 {
+            if full && let Some(entries) = self.run_of_bundle(log, range.clone(), bytes_max)? {
+                return Ok(entries);
+            }
+            let entries = self.run_of_pieces(log, range.clone(), bytes_max)?;
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+            if attempt == 0 && !full {
                 break;
             }
-            for entry in more {
-                if !entries.is_empty() && bytes >= bytes_max {
-                    break;
+        }
+        Err(corrupt(format!(
+            "entry {} of log {} is in no bundle and in no piece",
+            range.start, log.0
+        )))
+    }
+
+    fn run_of_bundle(
+        &self,
+        log: LogNumber,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Entry>>, ReadError> {
+        let number = range.start / BUNDLE_ENTRIES;
+        let key = keys::bundle(log, number, keys::PART_ENTRIES);
+        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
+        let what = format!("bundle {number} of log {}", log.0);
+        let data = values::open(&key, &value, &what)?;
+        let places = place(range.start)..place(range.end - 1) + 1;
+        let entries =
+            Bundle::parse(data).and_then(|bundle| bundle.entries(places.clone(), bytes_max));
+        let entries = entries.map_err(|error| corrupt(format!("{what}: {error}")))?;
+        let identities = self.sidecar(log, number)?;
+        let identity = |place: usize| identities.as_ref().and_then(|all| all[place]);
+        Ok(Some(
+            entries
+                .into_iter()
+                .zip(places)
+                .map(|(bytes, at)| Entry { bytes, identity: identity(at) })
+                .collect(),
+        ))
+    }
+
+    /// The identities of a bundle; nothing if no entry has one.
+    fn sidecar(
+        &self,
+        log: LogNumber,
+        bundle: u64,
+    ) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
+        let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);
+        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
+        let what = format!("the identities of bundle {bundle} of log {}", log.0);
+        let (all, rest) =
+            values::open(&key, &value, &what)?.as_chunks::<{ values::IDENTITY_BYTES }>();
+        if all.len() != 256 || !rest.is_empty() {
+            return Err(corrupt(format!("{what} are not 256")));
+        }
+        Ok(Some(all.iter().map(|bytes| values::identity(*bytes)).collect()))
+    }
+
+    fn run_of_pieces(
+        &self,
+        log: LogNumber,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let (mut entries, mut bytes, mut at) = (Vec::<Entry>::new(), 0_usize, range.start);
+        let mut rows = self.db.raw_iterator_cf(self.family(options::PIECES));
+        rows.seek_for_prev(keys::piece(log, LeafIndex(at)));
+        while at < range.end
+            && let Some((key, value)) = rows.item()
+            && key.len() == keys::PIECE_KEY_BYTES
+            && key.starts_with(&keys::log(log))
+        {
+            let first = keys::index_from(&key[4..]).expect("the key was measured");
+            let piece = values::read_piece(key, value, LeafIndex(first))?;
+            let skip = usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX);
+            if first > at || skip >= piece.len() {
+                return Ok(entries);
+            }
+            for entry in piece.into_iter().skip(skip) {
+                if at == range.end || (!entries.is_empty() && bytes >= bytes_max) {
+                    return Ok(entries);
                 }
                 bytes += entry.bytes.len();
-                next += 1;
                 entries.push(entry);
+                at += 1;
             }
+            rows.next();
         }
+        rows.status().map_err(unavailable)?;
         Ok(entries)
     }
 
-    fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
-        let keys = tiles.iter().map(|tile| keys::tile(log, *tile));
-        let keyed: Vec<_> = keys.collect();
-        let values = self.db.batched_multi_get_cf(self.family(TILES), &keyed, false);
-        let checked = keyed.iter().zip(tiles).zip(values).map(|((key, tile), value)| {
-            let Some(value) = value.map_err(engine)? else { return Ok(None) };
-            let what = format!("tile {}/{} of log number {}", tile.level, tile.index, log.0);
-            let hashes = values::open(key, &value, &what)?;
-            Ok(Some(Bytes::copy_from_slice(hashes)))
-        });
-        checked.collect()
+    pub(crate) fn piece_keys(
+        &self,
+        log: LogNumber,
+        bundle: u64,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
+        let from = keys::piece(log, LeafIndex(bundle * BUNDLE_ENTRIES));
+        let mut found = Vec::new();
+        self.scan(options::PIECES, (&keys::log(log), &from), |key, _| {
+            let inside =
+                keys::index_from(&key[4..]).is_some_and(|first| first / BUNDLE_ENTRIES == bundle);
+            if inside {
+                found.push(key.to_vec());
+            }
+            Ok(inside)
+        })?;
+        Ok(found)
     }
 
-    fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+    pub(crate) fn read_tiles(
+        &self,
+        log: LogNumber,
+        tiles: &[TileId],
+    ) -> Result<Vec<Option<Bytes>>, ReadError> {
+        let read = |tile: &TileId| {
+            if tile.index >= LOG_ENTRIES_MAX {
+                return Ok(None);
+            }
+            let key = keys::tile(log, *tile);
+            let Some(value) = self.get(options::TILES, &key)? else { return Ok(None) };
+            let what = format!("tile {} of level {} of log {}", tile.index, tile.level, log.0);
+            let record = values::open(&key, &value, &what)?;
+            if record.len() != 8_192 {
+                return Err(corrupt(format!("{what} has {} bytes", record.len())));
+            }
+            Ok(Some(Bytes::copy_from_slice(record)))
+        };
+        tiles.iter().map(read).collect()
+    }
+
+    pub(crate) fn read_find(
+        &self,
+        log: LogNumber,
+        lookups: &[Lookup],
+    ) -> Result<Vec<Option<LeafIndex>>, ReadError> {
         let mut found = vec![None; lookups.len()];
         let mut identities = Vec::new();
-        for (place, lookup) in lookups.iter().enumerate() {
+        for (at, lookup) in lookups.iter().enumerate() {
             match lookup {
                 Lookup::Identity(identity) => {
-                    identities.push((keys::identity(log, &index::identity_prefix(*identity)), *identity, place));
+                    identities.push((
+                        keys::identity(log, &index::identity_prefix(*identity)),
+                        *identity,
+                        at,
+                    ));
                 }
-                Lookup::Leaf(leaf) => found[place] = self.find_leaf(log, leaf)?,
+                Lookup::Leaf(leaf) => found[at] = self.find_leaf(log, leaf)?,
             }
         }
-        identities.sort_unstable_by_key(|(key, ..)| *key);
-        let values = self.db.batched_multi_get_cf(self.family(INDEX), identities.iter().map(|(key, ..)| key), true);
-        for ((_, identity, place), value) in identities.iter().zip(values) {
-            let Some(value) = value.map_err(engine)? else { continue };
-            let at = keys::index_from(&value).ok_or_else(|| damaged("a row of the identity index"))?;
-            let stored = self.identity_at(log, LeafIndex(at))?;
-            found[*place] = (stored == Some(*identity)).then_some(LeafIndex(at));
+        identities.sort_unstable();
+        let rows = identities.iter().map(|(key, ..)| key);
+        let rows = self.db.batched_multi_get_cf(self.family(options::INDEX), rows, true);
+        for (row, (_, identity, at)) in rows.into_iter().zip(&identities) {
+            let Some(row) = row.map_err(unavailable)? else { continue };
+            for candidate in index::indices(&row) {
+                if self.identity_at(log, candidate)? == Some(*identity) {
+                    found[*at] = Some(LeafIndex(candidate));
+                    break;
+                }
+            }
         }
         Ok(found)
     }
 
-    fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
-        match query {
-            HeadQuery::FromSize(size) => self.published_from(log, size, heads_max),
-            HeadQuery::FromTime(time_ms) => {
-                let from = keys::meta_published_at(log, time_ms, 0);
-                let mut heads = Vec::new();
-                for row in self.db.iterator_cf(self.family(META), IteratorMode::From(&from, Direction::Forward)) {
-                    let (key, _) = row.map_err(engine)?;
-                    if !key.starts_with(&from[..5]) || heads.len() == heads_max {
-                        break;
-                    }
-                    let size = key[13..].try_into().map(u64::from_be_bytes);
-                    let size = size.map_err(|_| damaged("a row of the history by time"))?;
-                    let head = self.published_from(log, size, 1)?.pop();
-                    // A renewed head has a row for each of its times; only the last one counts.
-                    heads.extend(head.filter(|head| head.head.size.0 == size && key[5..13] == head.time_ms.to_be_bytes()));
-                }
-                Ok(heads)
-            }
-            HeadQuery::Latest => {
-                let from = keys::meta_published(log, u64::MAX);
-                let mut rows = self.db.iterator_cf(self.family(META), IteratorMode::From(&from, Direction::Reverse));
-                let Some(row) = rows.next().filter(|_| heads_max > 0) else { return Ok(Vec::new()) };
-                let (key, value) = row.map_err(engine)?;
-                if !key.starts_with(&from[..5]) {
-                    return Ok(Vec::new());
-                }
-                Ok(vec![values::read_published(&key, &value)?])
-            }
+    fn entry_at(&self, log: LogNumber, index: u64) -> Result<Option<Entry>, ReadError> {
+        let Some(head) = self.head(log)? else { return Ok(None) };
+        if index >= head.head.size.0 {
+            return Ok(None);
+        }
+        let full = (index / BUNDLE_ENTRIES + 1) * BUNDLE_ENTRIES <= head.head.size.0;
+        Ok(self.run(log, index..index + 1, full, 0)?.into_iter().next())
+    }
+
+    fn identity_at(&self, log: LogNumber, index: u64) -> Result<Option<IdentityHash>, ReadError> {
+        match self.sidecar(log, index / BUNDLE_ENTRIES)? {
+            Some(identities) => Ok(identities[place(index)]),
+            None => Ok(self.entry_at(log, index)?.and_then(|entry| entry.identity)),
         }
     }
 
-    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
-        let from = keys::log(log);
-        for row in self.db.iterator_cf(self.family(INDEX), IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = row.map_err(engine)?;
-            if !key.starts_with(&from) {
-                break;
-            }
-            visit(index::row(&key, &value).ok_or_else(|| damaged("a row of the look-up index"))?);
+    fn leaf_at(&self, log: LogNumber, index: u64) -> Result<Option<Hash>, ReadError> {
+        let tile = TileId { level: 0, index: index / BUNDLE_ENTRIES };
+        if let Some(tile) = self.read_tiles(log, &[tile])?.pop().flatten() {
+            let at = place(index) * 32;
+            return Ok(Hash::try_from(&tile[at..at + 32]).ok());
         }
-        Ok(())
-    }
-}
-
-impl RocksStore {
-    pub(crate) fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
-        self.db.get_pinned_cf(self.family(family), key).map_err(engine)
-    }
-
-    fn log_record(&self, name_key: &[u8], value: &[u8]) -> Result<LogRecord, ReadError> {
-        let what = format!("log `{}`", String::from_utf8_lossy(&name_key[1..]));
-        let mut reader = Reader::new(values::open(name_key, value, &what)?, &what);
-        let number = LogNumber(reader.u32()?);
-        reader.end()?;
-        let part = |key: &[u8]| self.get(META, key)?.ok_or_else(|| damaged(format!("{what} lacks a record")));
-        let key = keys::meta_settings(number);
-        let settings = values::read_settings(&key, &part(&key)?, &what)?;
-        let key = keys::meta_state(number);
-        let state = values::read_state(&key, &part(&key)?, &what)?;
-        let key = keys::meta_head(number);
-        let head = values::read_stored_head(&key, &part(&key)?, &what)?;
-        if head.round > self.writer.lock().round {
-            return Err(damaged(format!("{what} has a head of round {}, later than the store's last", head.round)));
-        }
-        Ok(LogRecord { number, settings, state, head })
-    }
-
-    /// Entries from `next` on out of its bundle; `None` if that bundle is not packed.
-    fn bundled(&self, log: LogNumber, next: u64, end: u64, bytes_max: usize) -> Result<Option<Vec<Entry>>, ReadError> {
-        let bundle = next / BUNDLE_ENTRIES;
-        let key = keys::bundle(log, bundle, keys::PART_ENTRIES);
-        let Some(value) = self.get(BUNDLES, &key)? else { return Ok(None) };
-        let what = format!("bundle {bundle} of log number {}", log.0);
-        let packed = Bundle::parse(values::open(&key, &value, &what)?).map_err(|_| damaged(what.clone()))?;
-        let from = usize::try_from(next % BUNDLE_ENTRIES).expect("below 256");
-        let to = usize::try_from((end - bundle * BUNDLE_ENTRIES).min(BUNDLE_ENTRIES)).expect("at most 256");
-        let bytes = packed.entries(from..to, bytes_max).map_err(|_| damaged(what))?;
-        let identities = self.sidecar(log, bundle)?;
-        let entries = bytes.into_iter().zip(from..).map(|(bytes, place)| Entry {
-            bytes,
-            identity: identities.as_ref().and_then(|identities| identities[place]),
-        });
-        Ok(Some(entries.collect()))
-    }
-
-    fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
-        let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);
-        let Some(value) = self.get(BUNDLES, &key)? else { return Ok(None) };
-        let what = format!("the identities of bundle {bundle} of log number {}", log.0);
-        let (rows, rest) = values::open(&key, &value, &what)?.as_chunks::<{ values::IDENTITY_BYTES }>();
-        if rows.len() as u64 != BUNDLE_ENTRIES || !rest.is_empty() {
-            return Err(damaged(what));
-        }
-        Ok(Some(rows.iter().map(|row| values::identity(*row)).collect()))
-    }
-
-    /// Entries from `next` on out of the piece that holds it; none if there is no such piece.
-    fn pieced(&self, log: LogNumber, next: u64, end: u64) -> Result<Vec<Entry>, ReadError> {
-        let from = keys::piece(log, LeafIndex(next));
-        let mut rows = self.db.iterator_cf(self.family(PIECES), IteratorMode::From(&from, Direction::Reverse));
-        let Some(row) = rows.next() else { return Ok(Vec::new()) };
-        let (key, value) = row.map_err(engine)?;
-        let Some(first) = keys::index_from(&key[4..]).filter(|_| key[..4] == from[..4]) else { return Ok(Vec::new()) };
-        let entries = values::read_piece(&key, &value, LeafIndex(first))?;
-        let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
-        let take = usize::try_from(end - next).unwrap_or(usize::MAX);
-        Ok(entries.into_iter().skip(skip).take(take).collect())
-    }
-
-    fn identity_at(&self, log: LogNumber, at: LeafIndex) -> Result<Option<IdentityHash>, ReadError> {
-        if let Some(identities) = self.sidecar(log, at.0 / BUNDLE_ENTRIES)? {
-            return Ok(identities[usize::try_from(at.0 % BUNDLE_ENTRIES).expect("below 256")]);
-        }
-        Ok(self.pieced(log, at.0, at.0 + 1)?.first().and_then(|entry| entry.identity))
+        Ok(self.entry_at(log, index)?.map(|entry| Hash::leaf(&entry.bytes)))
     }
 
     fn find_leaf(&self, log: LogNumber, leaf: &Hash) -> Result<Option<LeafIndex>, ReadError> {
-        let prefix = index::leaf_prefix(&self.leaf_secret, leaf);
-        let from = keys::leaf(log, &prefix, LeafIndex(0));
-        let prefix_bytes = keys::LEAF_KEY_BYTES - keys::INDEX_BYTES;
-        for row in self.db.iterator_cf(self.family(INDEX), IteratorMode::From(&from, Direction::Forward)) {
-            let (key, _) = row.map_err(engine)?;
-            if key.get(..prefix_bytes) != Some(&from[..prefix_bytes]) {
-                break;
+        let from = keys::leaf(log, &index::leaf_prefix(&self.leaf_secret, leaf), LeafIndex(0));
+        let prefix = &from[..keys::LEAF_KEY_BYTES - keys::INDEX_BYTES];
+        let mut found = None;
+        self.scan(options::INDEX, (prefix, &from), |key, _| {
+            let candidate = keys::index_from(&key[prefix.len()..])
+                .ok_or_else(|| corrupt("an index key".into()))?;
+            if self.leaf_at(log, candidate)? == Some(*leaf) {
+                found = Some(LeafIndex(candidate));
             }
-            let at = keys::index_from(&key[prefix_bytes..]).ok_or_else(|| damaged("a row of the leaf index"))?;
-            let entry = self.entries(log, LeafIndex(at), LeafIndex(at + 1), 1)?;
-            if entry.first().is_some_and(|entry| Hash::leaf(&entry.bytes) == *leaf) {
-                return Ok(Some(LeafIndex(at)));
-            }
-        }
-        Ok(None)
+            Ok(found.is_none())
+        })?;
+        Ok(found)
     }
 
-    fn published_from(&self, log: LogNumber, size: u64, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
-        let from = keys::meta_published(log, size);
+    pub(crate) fn read_heads(
+        &self,
+        log: LogNumber,
+        query: HeadQuery,
+        heads_max: usize,
+    ) -> Result<Vec<PublishedHead>, ReadError> {
+        let by_size = keys::meta_published(log, 0);
         let mut heads = Vec::new();
-        for row in self.db.iterator_cf(self.family(META), IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = row.map_err(engine)?;
-            if !key.starts_with(&from[..5]) || heads.len() == heads_max {
-                break;
+        match query {
+            _ if heads_max == 0 => {}
+            HeadQuery::FromSize(size) => {
+                let from = keys::meta_published(log, size);
+                self.scan(options::META, (&by_size[..5], &from), |key, value| {
+                    heads.push(values::read_published(key, value)?);
+                    Ok(heads.len() < heads_max)
+                })?;
             }
-            heads.push(values::read_published(&key, &value)?);
+            HeadQuery::FromTime(time_ms) => {
+                let from = keys::meta_published_at(log, time_ms, 0);
+                self.scan(options::META, (&from[..5], &from), |key, value| {
+                    values::open(key, value, "a time in the history of heads")?;
+                    let size =
+                        key.last_chunk().map(|size| u64::from_be_bytes(*size)).unwrap_or_default();
+                    let key = keys::meta_published(log, size);
+                    let head = self
+                        .get(options::META, &key)?
+                        .ok_or_else(|| corrupt(format!("the head of size {size} is missing")))?;
+                    heads.push(values::read_published(&key, &head)?);
+                    Ok(heads.len() < heads_max)
+                })?;
+            }
+            HeadQuery::Latest => {
+                let mut rows = self.db.raw_iterator_cf(self.family(options::META));
+                rows.seek_for_prev(keys::meta_published(log, u64::MAX));
+                rows.status().map_err(unavailable)?;
+                if let Some((key, value)) =
+                    rows.item().filter(|(key, _)| key.starts_with(&by_size[..5]))
+                {
+                    heads.push(values::read_published(key, value)?);
+                }
+            }
         }
         Ok(heads)
+    }
+
+    pub(crate) fn read_index(
+        &self,
+        log: LogNumber,
+        visit: &mut dyn FnMut(IndexRow),
+    ) -> Result<(), ReadError> {
+        let prefix = keys::log(log);
+        self.scan(options::INDEX, (&prefix, &prefix), |key, value| {
+            index::rows(key, value, visit)
+                .ok_or_else(|| corrupt(format!("a row of the index of log {}", log.0)))?;
+            Ok(true)
+        })
     }
 }

@@ -1,18 +1,31 @@
-//! The conformance suite, and what only this engine can get wrong.
+use logwood_store::conformance;
 
 use super::*;
 
 #[test]
-fn the_store_keeps_the_contract() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    logwood_store::conformance::run(&mut || RocksStore::open(dir.path()).expect("the store opens"));
+fn conforms() {
+    let dir = tempfile::tempdir().expect("a directory");
+    conformance::run(&mut || RocksStore::open(dir.path()).expect("the store opens"));
 }
 
 #[test]
-fn a_second_opener_is_refused_with_what_to_do() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let _first = RocksStore::open(dir.path()).expect("the store opens");
-    let second = RocksStore::open(dir.path()).expect_err("it is in use");
-    assert!(matches!(second, OpenError::Locked { .. }), "{second}");
-    assert!(second.to_string().contains("in use by another process"), "{second}");
+fn a_second_opener_is_told_who_holds_the_store() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = RocksStore::open(dir.path()).expect("the store opens");
+    for second in [RocksStore::open(dir.path()), RocksStore::open_read_only(dir.path())] {
+        let message = second.err().expect("the store is in use").to_string();
+        assert!(
+            message
+                .contains(&format!("in use by another process (process {})", std::process::id())),
+            "{message}"
+        );
+    }
+    store.close();
+    RocksStore::open_read_only(dir.path()).expect("nobody holds the store");
+}
+
+#[test]
+fn a_directory_without_a_store_is_not_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(matches!(RocksStore::open_read_only(dir.path()), Err(OpenError::Missing { .. })));
 }
