@@ -1,0 +1,161 @@
+//! The checks on answers. Pure: no network, no files.
+
+use bytes::Bytes;
+use logwood_merkle::{Hash, LeafIndex, ProofError, RangeProof, TreeHead, TreeSize, multi, range, verify};
+use logwood_note::{Checkpoint, VerifierKey};
+use logwood_proto::{hashes, v1};
+use sha2::{Digest as _, Sha256};
+
+use crate::ClientError;
+
+/// A head whose signature verified, and that extends every head verified before it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedHead {
+    /// The log's identity.
+    pub origin: String,
+    /// Size and root.
+    pub head: TreeHead,
+    /// The checkpoint, verbatim.
+    pub note: Bytes,
+    /// The level as the server claims it.
+    pub level: v1::HeadLevel,
+    /// POSIX milliseconds, as the server claims it; 0 if not known.
+    pub time_ms: u64,
+}
+
+impl VerifiedHead {
+    /// Judges the signature of `note` alone.
+    pub(crate) fn from_note(note: Bytes, key: &VerifierKey) -> Result<Self, ClientError> {
+        let checkpoint = Checkpoint::open(&note, key, None)
+            .map_err(|error| ClientError::failed_check("the checkpoint is not one that the log's key signed", &error))?;
+        let (level, time_ms) = (v1::HeadLevel::Unspecified, 0);
+        Ok(Self { origin: checkpoint.origin, head: checkpoint.head, note, level, time_ms })
+    }
+}
+
+/// Judges `message` under `key`, and its consistency with `known`, the head whose size the request named.
+///
+/// * `latest` - a head verified already: the same note again is not judged twice.
+pub(crate) fn signed_head(
+    message: Option<v1::SignedTreeHead>,
+    key: &VerifierKey,
+    known: Option<&VerifiedHead>,
+    latest: Option<&VerifiedHead>,
+) -> Result<VerifiedHead, ClientError> {
+    let Some(message) = message else {
+        return Err(ClientError::Verification { what: "the answer holds no head".to_owned() });
+    };
+    let level = message.level();
+    let time_ms = message.time_ms;
+    if let Some(latest) = latest.filter(|latest| latest.note == message.checkpoint) {
+        return Ok(VerifiedHead { level, time_ms, ..latest.clone() });
+    }
+    let head = VerifiedHead::from_note(message.checkpoint, key)?;
+    extends(known, &head, &hashes("consistency", &message.consistency)?)?;
+    Ok(VerifiedHead { level, time_ms, ..head })
+}
+
+/// Checks that `new` extends `known` by `proof`.
+fn extends(known: Option<&VerifiedHead>, new: &VerifiedHead, proof: &[Hash]) -> Result<(), ClientError> {
+    let Some(known) = known.filter(|known| known.head.size > TreeSize(0)) else {
+        return Ok(());
+    };
+    if new.head.size < known.head.size {
+        return Err(behind(known, new.head.size));
+    }
+    let (old_size, new_size) = (known.head.size, new.head.size);
+    verify::consistency(&known.head, &new.head, proof).map_err(|error| {
+        let what = format!("the head of size {new_size} does not extend the verified head of size {old_size}");
+        ClientError::failed_check(what, &error)
+    })
+}
+
+/// A smaller head proves nothing: a backup, a replica that lags, or a rollback.
+pub(crate) fn behind(known: &VerifiedHead, size: TreeSize) -> ClientError {
+    ClientError::Rejected {
+        code: tonic::Code::OutOfRange,
+        reason: Some(logwood_proto::Reason::BeyondHead.as_str().to_owned()),
+        message: format!(
+            "the server's head has size {size}, the last verified one size {}: the server lags, or was rolled back",
+            known.head.size
+        ),
+    }
+}
+
+/// Two verified heads of one size must have one root.
+pub(crate) fn same_tree(one: &VerifiedHead, other: &VerifiedHead) -> Result<(), ClientError> {
+    if one.head.size == other.head.size && one.head.root != other.head.root {
+        let what = format!("the log signed two different heads of size {}: keep both checkpoints", one.head.size);
+        return Err(ClientError::Verification { what });
+    }
+    Ok(())
+}
+
+/// Checks that `leaf` is at `index` under `head`.
+pub(crate) fn inclusion(leaf: Hash, index: LeafIndex, head: &TreeHead, proof: &[Hash]) -> Result<(), ClientError> {
+    verify::inclusion(leaf, index, head, proof).map_err(|error| {
+        ClientError::failed_check(format!("entry {index} is not in the tree of size {}", head.size), &error)
+    })
+}
+
+/// Checks that `leaves` are all the leaves from `first` on under `head`.
+pub(crate) fn run(
+    first: LeafIndex,
+    leaves: &[Hash],
+    head: &TreeHead,
+    proof: &RangeProof,
+) -> Result<range::VerifiedRange, ClientError> {
+    range::VerifiedRange::new(first, leaves, head, proof).map_err(|error| not_in_tree(first, leaves.len(), head, &error))
+}
+
+fn not_in_tree(first: LeafIndex, count: usize, head: &TreeHead, error: &ProofError) -> ClientError {
+    let what = format!("the {count} entries from {first} on are not in the tree of size {}", head.size);
+    ClientError::failed_check(what, error)
+}
+
+/// Checks a multiproof twice: by our verifier, then by `rs_merkle`'s.
+///
+/// Ours is first, since it alone insists on increasing indices and the exact number of hashes.
+pub(crate) fn multiproof(
+    leaves: &[(LeafIndex, Hash)],
+    head: &TreeHead,
+    proof: &[Hash],
+) -> Result<(), ClientError> {
+    multi::verify(leaves, head, proof)
+        .map_err(|error| ClientError::failed_check("the multiproof does not lead to the head", &error))?;
+
+    let too_big = || ClientError::Verification {
+        what: "the tree is larger than this machine can count, so the second verifier cannot judge it".to_owned(),
+    };
+    let size = usize::try_from(head.size.0).map_err(|_| too_big())?;
+    // Every index is below the size, which `multi::verify` has checked.
+    let indices: Vec<_> = leaves.iter().filter_map(|(index, _)| usize::try_from(index.0).ok()).collect();
+    let hashes: Vec<_> = leaves.iter().map(|(_, leaf)| *leaf.as_bytes()).collect();
+    let second = rs_merkle::MerkleProof::<Rfc6962>::new(proof.iter().map(|hash| *hash.as_bytes()).collect());
+    if second.verify(*head.root.as_bytes(), &indices, &hashes, size) {
+        return Ok(());
+    }
+    Err(ClientError::Verification { what: "the second verifier does not accept the multiproof".to_owned() })
+}
+
+/// RFC 6962 hashing for `rs_merkle`, independent of our own.
+#[derive(Clone)]
+struct Rfc6962;
+
+impl rs_merkle::Hasher for Rfc6962 {
+    type Hash = [u8; 32];
+
+    fn hash(data: &[u8]) -> Self::Hash {
+        Sha256::new().chain_update([0]).chain_update(data).finalize().into()
+    }
+
+    fn concat_and_hash(left: &Self::Hash, right: Option<&Self::Hash>) -> Self::Hash {
+        match right {
+            Some(right) => Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into(),
+            None => *left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
