@@ -1,0 +1,70 @@
+//! From an error to an exit status: 1 failed, 2 usage, 3 verification failed.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+/// Something that should verify does not. Exit status 3.
+#[derive(Debug, Error)]
+#[error("verification failed: {reason}")]
+pub(crate) struct VerificationFailed {
+    /// Which check failed.
+    pub(crate) reason: String,
+}
+
+impl VerificationFailed {
+    /// The failure that `error` and its causes describe, in one line.
+    pub(crate) fn new(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { reason: chain(error) }
+    }
+}
+
+/// The command was called in a way that makes no sense. Exit status 2.
+#[derive(Debug, Error)]
+#[error("{problem}")]
+pub(crate) struct Usage {
+    /// What is wrong, and what would be right.
+    pub(crate) problem: String,
+}
+
+/// Prints `error` with its causes to standard error; the exit status that belongs to it.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("logwood: {error:#}");
+    ExitCode::from(exit_code(error))
+}
+
+/// The exit status of `error`, which may be wrapped in context.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<VerificationFailed>().is_some() {
+        3
+    } else if error.downcast_ref::<Usage>().is_some() {
+        2
+    } else {
+        1
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut out = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        out.push_str(": ");
+        out.push_str(&error.to_string());
+        source = error.source();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_does_not_hide_the_exit_status() {
+        let lying = VerificationFailed { reason: "the root differs".into() };
+        assert_eq!(exit_code(&anyhow::Error::new(lying).context("entry 7")), 3);
+        let usage = Usage { problem: "two files of one name".into() };
+        assert_eq!(exit_code(&anyhow::Error::new(usage)), 2);
+        assert_eq!(exit_code(&anyhow::anyhow!("no route to host")), 1);
+    }
+}
