@@ -3,15 +3,23 @@
 //! This file only composes: each subcommand has a module of its own, and every way to fail ends in
 //! [`failure::exit_code`], so that a script can tell "down" (1) from "lying" (3).
 
+mod append;
+mod connect;
+mod export;
 mod failure;
 mod files;
+mod get;
+mod head;
 mod keys;
+mod logs;
 mod output;
+mod prove;
 mod serve;
 mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// A transparency log for audit trails: append events, and prove later that none was changed.
@@ -27,6 +35,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Append(append::AppendArgs),
+    Get(get::GetArgs),
+    Prove(prove::ProveArgs),
+    Head(head::HeadArgs),
+    Export(export::ExportArgs),
+    Logs(logs::LogsArgs),
     Verify(verify::VerifyArgs),
     Keys(keys::KeysArgs),
 }
@@ -42,7 +56,18 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Append(args) => wait(append::run(args)),
+        Command::Get(args) => wait(get::run(args)),
+        Command::Prove(args) => wait(prove::run(args)),
+        Command::Head(args) => wait(head::run(args)),
+        Command::Export(args) => wait(export::run(args)),
+        Command::Logs(args) => wait(logs::run(args)),
         Command::Verify(args) => verify::run(&args),
         Command::Keys(args) => keys::run(args),
     }
+}
+
+/// Runs what talks to a server.
+fn wait(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(command)
 }

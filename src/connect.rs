@@ -1,0 +1,108 @@
+//! What every command that talks to a server takes.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use logwood_client::{Client, ClientError, ClientOptions, VerifiedHead};
+use logwood_note::VerifierKey;
+use logwood_proto::v1::HeadLevel;
+use serde_json::{Value, json};
+
+use crate::failure::{Usage, VerificationFailed};
+use crate::output;
+
+/// Server, log, and what is trusted of them.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// The server's gRPC address.
+    #[arg(long, env = "LOGWOOD_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    server: String,
+    /// The log's name on that server.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) log: String,
+    /// The log's verifier key. Without it the first contact pins the key, with a warning.
+    #[arg(long, env = "LOGWOOD_VKEY", value_name = "VKEY")]
+    vkey: Option<VerifierKey>,
+    /// Where pinned keys and the last verified heads are kept [default: under `XDG_STATE_HOME`].
+    #[arg(long, value_name = "DIR")]
+    client_state: Option<PathBuf>,
+    /// One JSON object a line on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ConnectArgs {
+    /// Connects, and warns if the log's key was taken on trust.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        let state_dir = match &self.client_state {
+            Some(directory) => directory.clone(),
+            None => default_state_dir()?,
+        };
+        let options = ClientOptions {
+            server: self.server.clone(),
+            log: self.log.clone(),
+            vkey: self.vkey.clone(),
+            state_dir: Some(state_dir),
+        };
+        let client = Client::connect(options).await.map_err(failed)?;
+        if client.pinned_now() {
+            eprintln!(
+                "logwood: warning: nothing vouches for the key of log `{}`; from now on only {} is accepted. \
+                 Compare it with its operator's, or give --vkey.",
+                self.log,
+                client.key()
+            );
+        }
+        Ok(client)
+    }
+}
+
+/// The error with the exit status that belongs to it.
+pub(crate) fn failed(error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::Verification { what } => VerificationFailed { reason: what }.into(),
+        error @ ClientError::BadOption { .. } => Usage { problem: error.to_string() }.into(),
+        error => error.into(),
+    }
+}
+
+/// A head, as `--json` shows it.
+pub(crate) fn head_json(head: &VerifiedHead) -> anyhow::Result<Value> {
+    Ok(json!({
+        "origin": head.origin,
+        "size": head.head.size.0,
+        "root": output::base64(head.head.root),
+        "level": level(head.level),
+        "time": time(head.time_ms)?,
+    }))
+}
+
+/// The word for a head's level.
+pub(crate) fn level(level: HeadLevel) -> &'static str {
+    match level {
+        HeadLevel::Unspecified => "unspecified",
+        HeadLevel::Signed => "signed",
+        HeadLevel::Published => "published",
+        HeadLevel::Witnessed => "witnessed",
+    }
+}
+
+/// RFC 3339, or nothing if the server does not know.
+///
+/// * `time_ms` - POSIX milliseconds by the log's own clock.
+pub(crate) fn time(time_ms: u64) -> anyhow::Result<Option<String>> {
+    if time_ms == 0 {
+        return Ok(None);
+    }
+    let millisecond = i64::try_from(time_ms).context("the server's time is beyond the calendar")?;
+    let time = jiff::Timestamp::from_millisecond(millisecond).context("the server's time is beyond the calendar")?;
+    Ok(Some(time.to_string()))
+}
+
+fn default_state_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let state = state.ok_or_else(|| Usage { problem: "neither XDG_STATE_HOME nor HOME is set: give --client-state".into() })?;
+    Ok(state.join("logwood"))
+}
