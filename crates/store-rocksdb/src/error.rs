@@ -5,10 +5,17 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use logwood_store::ReadError;
-use rocksdb::ErrorKind;
 use thiserror::Error;
 
 const LOCK_FILE: &str = "logwood.lock";
+
+/// How the engine reports a bad record of the write-ahead log; its reports on other files name the file.
+const WAL_COMPLAINTS: [&str; 4] = [
+    "Corruption: checksum mismatch",
+    "Corruption: truncated record body",
+    "Corruption: error in middle of record",
+    "Corruption: missing start of fragmented record",
+];
 
 /// Why a store does not open.
 #[derive(Debug, Error)]
@@ -63,7 +70,7 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn from_engine(dir: &Path, source: rocksdb::Error) -> Self {
-        if source.kind() == ErrorKind::Corruption && source.as_ref().contains(".log") {
+        if WAL_COMPLAINTS.iter().any(|complaint| source.as_ref().starts_with(complaint)) {
             Self::TornTail { dir: dir.to_owned(), source }
         } else {
             Self::Engine(source)

@@ -3,11 +3,16 @@
 //! Everything that knows how rows are written and found is here, so that sorted ingest can replace it.
 
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_store::{Extension, IdentityHash, IndexRow, LogNumber};
+use logwood_store::{Extension, IdentityHash, IndexRow, LogNumber, LogStore as _, ReadError};
 use rocksdb::{MergeOperands, WriteBatch};
 use sha2::{Digest as _, Sha256};
 
-use crate::keys;
+use crate::read::unavailable;
+use crate::{RocksStore, keys, options};
+
+/// Entries and bytes of them that a rebuild holds at once.
+const REBUILD_ENTRIES: u64 = 4_096;
+const REBUILD_BYTES: usize = 16 * 1024 * 1024;
 
 /// The first 12 bytes of an identity hash: the key of its row.
 pub(crate) fn identity_prefix(identity: IdentityHash) -> [u8; 12] {
@@ -31,16 +36,51 @@ pub(crate) fn write(
     for (index, (leaf, identity)) in
         (extension.first.0..).zip(extension.leaves.iter().zip(&extension.identities))
     {
-        let index = LeafIndex(index);
-        if let Some(identity) = identity {
-            batch.merge_cf(
-                family,
-                keys::identity(log, &identity_prefix(*identity)),
-                keys::index_bytes(index.0),
-            );
-        }
-        if let Some(secret) = leaf_secret {
-            batch.put_cf(family, keys::leaf(log, &leaf_prefix(secret, leaf), index), []);
+        write_row(batch, family, log, LeafIndex(index), (*identity, leaf_secret), || *leaf);
+    }
+}
+
+fn write_row(
+    batch: &mut WriteBatch,
+    family: &impl rocksdb::AsColumnFamilyRef,
+    log: LogNumber,
+    index: LeafIndex,
+    (identity, leaf_secret): (Option<IdentityHash>, Option<&[u8; 32]>),
+    leaf: impl FnOnce() -> Hash,
+) {
+    if let Some(identity) = identity {
+        batch.merge_cf(
+            family,
+            keys::identity(log, &identity_prefix(identity)),
+            keys::index_bytes(index.0),
+        );
+    }
+    if let Some(secret) = leaf_secret {
+        batch.put_cf(family, keys::leaf(log, &leaf_prefix(secret, &leaf()), index), []);
+    }
+}
+
+impl RocksStore {
+    /// Drops the rows of a log, and writes them from what is stored beside its entries.
+    pub(crate) fn rebuild_log(&self, log: LogNumber) -> Result<(), ReadError> {
+        let family = self.family(options::INDEX);
+        let leaf_secret = self.settings(log)?.leaf_index.then_some(&self.leaf_secret);
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(family, keys::log(log), keys::log(LogNumber(log.0 + 1)));
+        let mut first = LeafIndex(0);
+        loop {
+            self.db.write(std::mem::take(&mut batch)).map_err(unavailable)?;
+            let entries =
+                self.entries(log, first, LeafIndex(first.0 + REBUILD_ENTRIES), REBUILD_BYTES)?;
+            if entries.is_empty() {
+                return self.db.flush_wal(true).map_err(unavailable);
+            }
+            for (index, entry) in (first.0..).map(LeafIndex).zip(&entries) {
+                write_row(&mut batch, family, log, index, (entry.identity, leaf_secret), || {
+                    Hash::leaf(&entry.bytes)
+                });
+            }
+            first = LeafIndex(first.0 + entries.len() as u64);
         }
     }
 }

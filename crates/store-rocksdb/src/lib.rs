@@ -69,7 +69,7 @@ impl RocksStore {
         std::fs::create_dir_all(dir)
             .map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
         let lock = error::lock(dir)?;
-        let db = DB::open_cf_descriptors(&options::database(), dir, options::families())
+        let db = DB::open_cf_descriptors(&options::database()?, dir, options::families())
             .map_err(|source| OpenError::from_engine(dir, source))?;
         Self::load(db, lock, false)
     }
@@ -85,7 +85,7 @@ impl RocksStore {
         }
         let lock = error::lock(dir)?;
         let db = DB::open_cf_descriptors_read_only(
-            &options::database(),
+            &options::database()?,
             dir,
             options::families(),
             false,
@@ -126,7 +126,25 @@ impl RocksStore {
             reader.end()?;
         }
         let writer = Writer { round, next_log, halted: read_only, leaf_index: HashMap::new() };
-        Ok(Self { db, writer: Mutex::new(writer), identity_secret, leaf_secret, _lock: lock })
+        let store =
+            Self { db, writer: Mutex::new(writer), identity_secret, leaf_secret, _lock: lock };
+        store.check_heads(round)?;
+        Ok(store)
+    }
+
+    /// Makes the look-up index of all logs anew from entries and sidecars, for `logwood repair --rebuild-index`.
+    ///
+    /// A crash in the middle leaves a part of the index; run it again.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`] if an entry is damaged, [`ReadError::Unavailable`] if the engine fails.
+    pub fn rebuild_index(&self) -> Result<(), ReadError> {
+        let next_log = self.writer.lock().next_log;
+        for log in (0..next_log.0).map(LogNumber) {
+            self.rebuild_log(log)?;
+        }
+        Ok(())
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {

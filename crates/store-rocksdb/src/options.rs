@@ -3,7 +3,7 @@
 use crate::index;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
-    DBCompressionType, DBRecoveryMode, Options, UniversalCompactOptions, WriteBufferManager,
+    DBCompressionType, DBRecoveryMode, Env, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 /// Block cache, in bytes; index and filter blocks live in it.
@@ -14,6 +14,14 @@ const MEMTABLES_BYTES: usize = 128 * 1024 * 1024;
 const WAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 const OPEN_FILES_MAX: i32 = 1_024;
+/// Flushes and compactions together: above what 2 cores of appends make, below what would starve the WAL's syncs.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 256 * 1024 * 1024;
+/// The engine's own defaults of the rate limiter.
+const RATE_REFILL_US: i64 = 100_000;
+const RATE_FAIRNESS: i32 = 10;
+/// The engine's own text logs.
+const INFO_LOGS_MAX: usize = 4;
+const INFO_LOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub(crate) const BUNDLES: &str = "bundles";
 pub(crate) const TILES: &str = "tiles";
@@ -22,8 +30,9 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const META: &str = "meta";
 
 /// Options of the database.
-pub(crate) fn database() -> Options {
-    let mut options = Options::default();
+pub(crate) fn database() -> Result<Options, rocksdb::Error> {
+    // This option has no setter. It makes fresh options, so it comes first. A failed write is for the log to heal.
+    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // One synced write at a time: at most the last record can be cut short, and that one was not acknowledged.
@@ -43,8 +52,13 @@ pub(crate) fn database() -> Options {
         MEMTABLES_BYTES,
         false,
     ));
-    options.set_keep_log_file_num(4);
-    options
+    options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, RATE_REFILL_US, RATE_FAIRNESS);
+    options.set_keep_log_file_num(INFO_LOGS_MAX);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    let mut env = Env::new()?;
+    env.lower_thread_pool_cpu_priority();
+    options.set_env(&env);
+    Ok(options)
 }
 
 /// The column families.

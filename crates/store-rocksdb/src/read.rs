@@ -7,13 +7,13 @@ use logwood_merkle::{Hash, LeafIndex, TileId};
 use logwood_store::bundle::Bundle;
 use logwood_store::{
     BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, IndexRow, LOG_ENTRIES_MAX, LogNumber, LogQuery,
-    LogRecord, LogSettings, Lookup, PublishedHead, ReadError, StoredHead,
+    LogRecord, LogSettings, Lookup, PublishedHead, ReadError, RoundNumber, StoredHead,
 };
 use rocksdb::{DBPinnableSlice, Direction, IteratorMode};
 
 use crate::{RocksStore, index, keys, options, values};
 
-fn unavailable(source: rocksdb::Error) -> ReadError {
+pub(crate) fn unavailable(source: rocksdb::Error) -> ReadError {
     if source.kind() == rocksdb::ErrorKind::Corruption {
         return ReadError::Corrupt { what: source.into_string() };
     }
@@ -66,6 +66,20 @@ impl RocksStore {
         let key = keys::meta_head(log);
         let Some(value) = self.get(options::META, &key)? else { return Ok(None) };
         values::read_stored_head(&key, &value, &format!("the head of log {}", log.0)).map(Some)
+    }
+
+    /// A head of a round that the store does not know comes from other files.
+    pub(crate) fn check_heads(&self, last: RoundNumber) -> Result<(), ReadError> {
+        self.scan(options::META, (b"H", b"H"), |key, value| {
+            let head = values::read_stored_head(key, value, "the head of a log")?;
+            if head.round > last {
+                return Err(corrupt(format!(
+                    "a head of round {}, the last round is {last}",
+                    head.round
+                )));
+            }
+            Ok(true)
+        })
     }
 
     fn record(&self, number: LogNumber) -> Result<LogRecord, ReadError> {

@@ -29,3 +29,184 @@ fn a_directory_without_a_store_is_not_read() {
     let dir = tempfile::tempdir().expect("a directory");
     assert!(matches!(RocksStore::open_read_only(dir.path()), Err(OpenError::Missing { .. })));
 }
+
+#[test]
+fn options_are_those_of_the_design() {
+    let dir = tempfile::tempdir().expect("a directory");
+    RocksStore::open(dir.path()).expect("the store opens").close();
+    let newest = files(dir.path(), "OPTIONS-").pop().expect("RocksDB writes its options");
+    let text = std::fs::read_to_string(newest).expect("options");
+    for expected in [
+        "ttl=0",
+        "periodic_compaction_seconds=0",
+        "stats_dump_period_sec=0",
+        "stats_persist_period_sec=0",
+        "max_manifest_file_size=4194304",
+        "max_total_wal_size=268435456",
+        "max_open_files=1024",
+        "skip_stats_update_on_db_open=true",
+        "allow_concurrent_memtable_write=false",
+        "bytes_per_sync=1048576",
+        "max_background_jobs=2",
+        "max_bgerror_resume_count=0",
+        "wal_recovery_mode=kTolerateCorruptedTailRecords",
+        "track_and_verify_wals_in_manifest=true",
+        "avoid_flush_during_recovery=false",
+        "manual_wal_flush=false",
+        "unordered_write=false",
+        "enable_pipelined_write=false",
+        "wal_compression=kNoCompression",
+        "recycle_log_file_num=0",
+        "compaction_style=kCompactionStyleUniversal",
+        "partition_filters=true",
+        "cache_index_and_filter_blocks=true",
+        "enable_blob_files=true",
+    ] {
+        assert!(
+            text.lines().any(|line| line.trim() == expected),
+            "{expected} is not in the OPTIONS file"
+        );
+    }
+}
+
+fn files(dir: &Path, prefix: &str) -> Vec<std::path::PathBuf> {
+    let entries =
+        std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("a file").path());
+    let mut found: Vec<_> = entries
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn wal(dir: &Path) -> std::path::PathBuf {
+    files(dir, "0")
+        .into_iter()
+        .rfind(|path| path.extension().is_some_and(|end| end == "log"))
+        .expect("a WAL")
+}
+
+fn settings() -> logwood_store::LogSettings {
+    logwood_store::LogSettings {
+        name: "log".into(),
+        origin: "example.com/log".into(),
+        vkeys: vec!["key".into()],
+        created_ms: 1,
+        profile: logwood_store::Profile::Opaque,
+        leaf_index: true,
+        shard: 0,
+        first_index: 0,
+    }
+}
+
+fn two_rounds(dir: &Path) {
+    let store = RocksStore::open(dir).expect("the store opens");
+    let create = LogRound { create: Some(settings()), ..LogRound::new(LogNumber(0)) };
+    store.commit(&Round { number: RoundNumber(1), logs: vec![create] }).expect("a round");
+    let freeze = LogRound { state: Some(LogState::Frozen), ..LogRound::new(LogNumber(0)) };
+    store.commit(&Round { number: RoundNumber(2), logs: vec![freeze] }).expect("a round");
+}
+
+#[test]
+fn a_last_record_cut_short_is_forgiven() {
+    let dir = tempfile::tempdir().expect("a directory");
+    two_rounds(dir.path());
+    let path = wal(dir.path());
+    let file = File::options().write(true).open(&path).expect("the WAL");
+    file.set_len(file.metadata().expect("its length").len() - 3).expect("cut");
+    let store = RocksStore::open(dir.path()).expect("a cut record was never acknowledged");
+    assert_eq!(store.state().expect("state").round, RoundNumber(1));
+}
+
+#[test]
+fn a_damaged_last_record_is_refused_and_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    two_rounds(dir.path());
+    let path = wal(dir.path());
+    let mut bytes = std::fs::read(&path).expect("the WAL");
+    *bytes.last_mut().expect("it has bytes") ^= 1;
+    std::fs::write(&path, bytes).expect("damage");
+    let error = RocksStore::open(dir.path()).err().expect("damage is not forgiven");
+    assert!(matches!(error, OpenError::TornTail { .. }), "{error:?}");
+    assert!(error.to_string().contains("logwood repair --drop-torn-tail"));
+}
+
+#[test]
+fn a_rebuilt_index_is_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    conformance::run(&mut || RocksStore::open(dir.path()).expect("the store opens"));
+    let store = RocksStore::open(dir.path()).expect("the store opens");
+    let rows = |store: &RocksStore| {
+        let mut rows = Vec::new();
+        for log in 0..store.state().expect("state").next_log.0 {
+            store.visit_index(LogNumber(log), &mut |row| rows.push((log, row))).expect("the index");
+        }
+        rows
+    };
+    let before = rows(&store);
+    assert!(before.len() > 1_000);
+    store.rebuild_index().expect("nothing is damaged");
+    assert!(rows(&store) == before);
+}
+
+#[test]
+fn rot_in_a_value_is_found() {
+    let key = keys::meta_head(LogNumber(3));
+    let head = StoredHead { head: TreeHead::empty(), round: RoundNumber(1), time_ms: 2 };
+    let value = values::stored_head(&key, &head);
+    assert_eq!(values::read_stored_head(&key, &value, "it").expect("own record"), head);
+    for at in 0..value.len() {
+        let mut rotten = value.clone();
+        rotten[at] ^= 0x10;
+        assert!(values::read_stored_head(&key, &rotten, "it").is_err());
+        assert!(values::read_stored_head(&key, &value[..at], "it").is_err());
+    }
+    assert!(
+        values::read_stored_head(&keys::meta_head(LogNumber(4)), &value, "it").is_err(),
+        "under another key"
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn row(key: &[u8], value: &[u8]) -> String {
+    format!("{} {}", hex(key), hex(value))
+}
+
+#[test]
+fn records_are_the_documented_bytes() {
+    use logwood_store::{HeadSignature, IdentityHash, Piece};
+    let log = LogNumber(0x0102_0304);
+    let head = TreeHead {
+        size: logwood_merkle::TreeSize(5),
+        root: logwood_merkle::Hash::from_bytes([0xaa; 32]),
+    };
+
+    let key = keys::meta_settings(log);
+    insta::assert_snapshot!(row(&key, &values::settings(&key, &settings())), @"");
+    let key = keys::meta_state(log);
+    insta::assert_snapshot!(row(&key, &values::state(&key, &LogState::Sealed { note: "n".into() })), @"");
+    let key = keys::meta_head(log);
+    let stored = StoredHead { head, round: RoundNumber(7), time_ms: 8 };
+    insta::assert_snapshot!(row(&key, &values::stored_head(&key, &stored)), @"");
+    let key = keys::meta_published(log, 5);
+    let signature = HeadSignature { name: "k".into(), key_id: 9, signature: "s".into() };
+    let published = PublishedHead { head, time_ms: 8, signatures: vec![signature] };
+    insta::assert_snapshot!(row(&key, &values::published(&key, &published)), @"");
+    insta::assert_snapshot!(hex(&keys::meta_published_at(log, 8, 5)), @"");
+    insta::assert_snapshot!(hex(&keys::meta_name("log")), @"");
+
+    let key = keys::piece(log, LeafIndex(6));
+    let identity = Some(IdentityHash([0xbb; 16]));
+    let entries =
+        vec![Entry { bytes: "e".into(), identity }, Entry { bytes: "f".into(), identity: None }];
+    insta::assert_snapshot!(row(&key, &values::piece(&key, &Piece { first: LeafIndex(6), entries })), @"");
+    insta::assert_snapshot!(hex(&keys::bundle(log, 6, keys::PART_IDENTITIES)), @"");
+    insta::assert_snapshot!(hex(&keys::tile(log, TileId { level: 1, index: 6 })), @"");
+    insta::assert_snapshot!(hex(&keys::identity(log, &[0xcc; 12])), @"");
+    insta::assert_snapshot!(hex(&keys::leaf(log, &[0xdd; 8], LeafIndex(6))), @"");
+}
