@@ -2,7 +2,7 @@
 //!
 //! No I/O, no async, no clock. Three layers, each usable without the next:
 //!
-//! * **Values**: [`Hash`], [`LeafIndex`], [`TreeSize`], [`TreeHead`], [`NodeId`].
+//! * **Values**: [`struct@Hash`], [`LeafIndex`], [`TreeSize`], [`TreeHead`], [`NodeId`].
 //! * **What an auditor trusts**: [`verify`], [`range`] and [`multi`] judge a proof
 //!   against a [`TreeHead`]; [`ProofError`] names the check that failed.
 //! * **What a log needs**: [`CompactRange`] grows a tree, [`plan`] says which

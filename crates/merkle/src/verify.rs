@@ -1,4 +1,4 @@
-//! Proof verification: the only code a client has to trust, with [`Hash`] and the climb.
+//! Proof verification: the only code a client has to trust, with [`struct@Hash`] and the climb.
 //!
 //! Both proofs climb from one node to the root. The sizes alone decide on which
 //! side each proof hash joins, so a proof cannot choose its own shape:
