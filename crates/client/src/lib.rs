@@ -13,6 +13,8 @@ mod client;
 mod error;
 mod read;
 mod state;
+#[cfg(test)]
+mod testing;
 mod verify;
 
 pub use append::{Appended, EntryRefused, NewEntry};

@@ -44,9 +44,9 @@ struct Contents {
 
 impl StateFile {
     pub(crate) fn new(directory: &Path, server: &str, log: &str) -> Self {
-        let id = Sha256::new().chain_update(server).chain_update("\n").chain_update(log).finalize();
-        let id: String = id.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let path = directory.join(format!("{log}-{id}.json"));
+        let id: [u8; 32] = Sha256::new().chain_update(server).chain_update("\n").chain_update(log).finalize().into();
+        let id = u64::from_be_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]);
+        let path = directory.join(format!("{log}-{id:016x}.json"));
         Self { directory: directory.to_owned(), path, server: server.to_owned(), log: log.to_owned() }
     }
 
@@ -58,20 +58,20 @@ impl StateFile {
     pub(crate) fn load(&self) -> Result<Option<Remembered>, ClientError> {
         let mut json = Vec::new();
         match File::open(&self.path) {
-            Ok(file) => file.take(STATE_BYTES_MAX + 1).read_to_end(&mut json).map_err(|error| self.error(error))?,
+            Ok(file) => file.take(STATE_BYTES_MAX + 1).read_to_end(&mut json).map_err(|error| self.error(&error))?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.error(error)),
+            Err(error) => return Err(self.error(&error)),
         };
         if json.len() as u64 > STATE_BYTES_MAX {
-            return Err(self.damaged("it is larger than any state file"));
+            return Err(self.damaged(&"it is larger than any state file"));
         }
-        let contents: Contents = serde_json::from_slice(&json).map_err(|error| self.damaged(error))?;
+        let contents: Contents = serde_json::from_slice(&json).map_err(|error| self.damaged(&error))?;
         if contents.server != self.server || contents.log != self.log {
-            return Err(self.damaged("it is about another server or log"));
+            return Err(self.damaged(&"it is about another server or log"));
         }
-        let key: VerifierKey = contents.vkey.parse().map_err(|error| self.damaged(error))?;
+        let key: VerifierKey = contents.vkey.parse().map_err(|error| self.damaged(&error))?;
         let head = contents.checkpoint.map(|note| VerifiedHead::from_note(Bytes::from(note), &key));
-        let head = head.transpose().map_err(|error| self.damaged(error))?;
+        let head = head.transpose().map_err(|error| self.damaged(&error))?;
         Ok(Some(Remembered { key, head }))
     }
 
@@ -84,14 +84,14 @@ impl StateFile {
         let checkpoint = head.map(|head| String::from_utf8_lossy(&head.note).into_owned());
         let contents =
             Contents { server: self.server.clone(), log: self.log.clone(), vkey: key.to_string(), checkpoint };
-        let json = serde_json::to_vec_pretty(&contents).map_err(|error| self.error(error))?;
+        let json = serde_json::to_vec_pretty(&contents).map_err(|error| self.error(&error))?;
         let temporary = self.temporary();
         let written = self.replace(&temporary, &json);
         if written.is_err() {
             // Nothing refers to it; the next attempt has another name.
             let _ = fs::remove_file(&temporary);
         }
-        written.map_err(|error| self.error(error))
+        written.map_err(|error| self.error(&error))
     }
 
     fn replace(&self, temporary: &Path, json: &[u8]) -> std::io::Result<()> {
@@ -110,12 +110,12 @@ impl StateFile {
         self.path.with_extension(format!("{}-{number}.tmp", std::process::id()))
     }
 
-    fn error(&self, error: impl ToString) -> ClientError {
+    fn error(&self, error: &dyn std::fmt::Display) -> ClientError {
         ClientError::State { path: self.path.clone(), message: error.to_string() }
     }
 
-    fn damaged(&self, error: impl std::fmt::Display) -> ClientError {
-        self.error(format!("{error}; if you trust the log anew, move the file away"))
+    fn damaged(&self, error: &dyn std::fmt::Display) -> ClientError {
+        self.error(&format!("{error}; if you trust the log anew, move the file away"))
     }
 }
 
