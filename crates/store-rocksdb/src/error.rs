@@ -82,21 +82,14 @@ impl OpenError {
 pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     let path = dir.join(LOCK_FILE);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             // Best effort: the name of the holder is a courtesy.
             let _ = file.take(20).read_to_string(&mut pid);
-            let holder =
-                pid.trim().parse().map_or(String::new(), |pid: u32| format!(" (process {pid})"));
+            let holder = pid.trim().parse().map_or(String::new(), |pid: u32| format!(" (process {pid})"));
             return Err(OpenError::Locked { dir: dir.to_owned(), holder });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),

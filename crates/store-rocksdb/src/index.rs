@@ -33,9 +33,7 @@ pub(crate) fn write(
     log: LogNumber,
     (extension, leaf_secret): (&Extension, Option<&[u8; 32]>),
 ) {
-    for (index, (leaf, identity)) in
-        (extension.first.0..).zip(extension.leaves.iter().zip(&extension.identities))
-    {
+    for (index, (leaf, identity)) in (extension.first.0..).zip(extension.leaves.iter().zip(&extension.identities)) {
         write_row(batch, family, log, LeafIndex(index), (*identity, leaf_secret), || *leaf);
     }
 }
@@ -49,11 +47,7 @@ fn write_row(
     leaf: impl FnOnce() -> Hash,
 ) {
     if let Some(identity) = identity {
-        batch.merge_cf(
-            family,
-            keys::identity(log, &identity_prefix(identity)),
-            keys::index_bytes(index.0),
-        );
+        batch.merge_cf(family, keys::identity(log, &identity_prefix(identity)), keys::index_bytes(index.0));
     }
     if let Some(secret) = leaf_secret {
         batch.put_cf(family, keys::leaf(log, &leaf_prefix(secret, &leaf()), index), []);
@@ -70,15 +64,12 @@ impl RocksStore {
         let mut first = LeafIndex(0);
         loop {
             self.db.write(std::mem::take(&mut batch)).map_err(unavailable)?;
-            let entries =
-                self.entries(log, first, LeafIndex(first.0 + REBUILD_ENTRIES), REBUILD_BYTES)?;
+            let entries = self.entries(log, first, LeafIndex(first.0 + REBUILD_ENTRIES), REBUILD_BYTES)?;
             if entries.is_empty() {
                 return self.db.flush_wal(true).map_err(unavailable);
             }
             for (index, entry) in (first.0..).map(LeafIndex).zip(&entries) {
-                write_row(&mut batch, family, log, index, (entry.identity, leaf_secret), || {
-                    Hash::leaf(&entry.bytes)
-                });
+                write_row(&mut batch, family, log, index, (entry.identity, leaf_secret), || Hash::leaf(&entry.bytes));
             }
             first = LeafIndex(first.0 + entries.len() as u64);
         }
@@ -86,11 +77,7 @@ impl RocksStore {
 }
 
 /// The merge of lists of indices: sorted, each once, so that merging a list again changes nothing.
-pub(crate) fn merge(
-    _key: &[u8],
-    existing: Option<&[u8]>,
-    operands: &MergeOperands,
-) -> Option<Vec<u8>> {
+pub(crate) fn merge(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let mut all: Vec<u64> = existing.into_iter().chain(operands.iter()).flat_map(indices).collect();
     all.sort_unstable();
     all.dedup();
@@ -107,8 +94,7 @@ pub(crate) fn rows(key: &[u8], value: &[u8], visit: &mut dyn FnMut(IndexRow)) ->
     match (*key.get(4)?, key.get(5..)?) {
         (keys::KIND_IDENTITY, prefix) => {
             let prefix = prefix.try_into().ok()?;
-            indices(value)
-                .for_each(|index| visit(IndexRow::Identity { prefix, index: LeafIndex(index) }));
+            indices(value).for_each(|index| visit(IndexRow::Identity { prefix, index: LeafIndex(index) }));
         }
         (keys::KIND_LEAF, rest) => {
             let (prefix, index) = rest.split_first_chunk::<8>()?;

@@ -11,15 +11,15 @@
 //! `docs/format.md` shows every byte.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
 use logwood_merkle::{LeafIndex, TileId, TreeHead};
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord,
-    LogRound, LogState, LogStore, Lookup, PackedBundle, PublishedHead, ReadError, Refusal, Round,
-    RoundNumber, StoreState, StoredHead,
+    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogRound, LogState,
+    LogStore, Lookup, PackedBundle, PublishedHead, ReadError, Refusal, Round, RoundNumber, StoreState, StoredHead,
 };
 use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, ErrorKind, WriteBatch, WriteOptions};
@@ -66,8 +66,7 @@ impl RocksStore {
     ///
     /// [`OpenError`]; each says what to do.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
         let lock = error::lock(dir)?;
         let db = DB::open_cf_descriptors(&options::database()?, dir, options::families())
             .map_err(|source| OpenError::from_engine(dir, source))?;
@@ -84,13 +83,8 @@ impl RocksStore {
             return Err(OpenError::Missing { dir: dir.to_owned() });
         }
         let lock = error::lock(dir)?;
-        let db = DB::open_cf_descriptors_read_only(
-            &options::database()?,
-            dir,
-            options::families(),
-            false,
-        )
-        .map_err(|source| OpenError::from_engine(dir, source))?;
+        let db = DB::open_cf_descriptors_read_only(&options::database()?, dir, options::families(), false)
+            .map_err(|source| OpenError::from_engine(dir, source))?;
         Self::load(db, lock, true)
     }
 
@@ -104,30 +98,24 @@ impl RocksStore {
         let secrets = match db.get_cf(meta, keys::META_STORE)? {
             Some(value) => value,
             None if read_only || db.get_cf(meta, keys::META_ROUND)?.is_some() => {
-                return Err(OpenError::Read(ReadError::Corrupt {
-                    what: "the store record is missing".into(),
-                }));
+                return Err(OpenError::Read(ReadError::Corrupt { what: "the store record is missing".into() }));
             }
             None => make_store(&db)?,
         };
-        let mut reader = values::Reader::new(
-            values::open(keys::META_STORE, &secrets, "the store record")?,
-            "the store record",
-        );
+        let mut reader =
+            values::Reader::new(values::open(keys::META_STORE, &secrets, "the store record")?, "the store record");
         let (identity_secret, leaf_secret) = (reader.array()?, reader.array()?);
         reader.end()?;
 
         let (mut round, mut next_log) = (RoundNumber(0), LogNumber(0));
         if let Some(value) = db.get_cf(meta, keys::META_ROUND)? {
             let what = "the record of the last round";
-            let mut reader =
-                values::Reader::new(values::open(keys::META_ROUND, &value, what)?, what);
+            let mut reader = values::Reader::new(values::open(keys::META_ROUND, &value, what)?, what);
             (round, next_log) = (RoundNumber(reader.u64()?), LogNumber(reader.u32()?));
             reader.end()?;
         }
         let writer = Writer { round, next_log, halted: read_only, leaf_index: HashMap::new() };
-        let store =
-            Self { db, writer: Mutex::new(writer), identity_secret, leaf_secret, _lock: lock };
+        let store = Self { db, writer: Mutex::new(writer), identity_secret, leaf_secret, _lock: lock };
         store.check_heads(round)?;
         Ok(store)
     }
@@ -174,17 +162,12 @@ impl RocksStore {
             writer.next_log = LogNumber(log.0 + 1);
             writer.remember(log, settings.leaf_index);
             let key = keys::meta_name(&settings.name);
-            batch.put_cf(
-                meta,
-                &key,
-                values::seal(&key, 4, |value| value.extend(log.0.to_be_bytes())),
-            );
+            batch.put_cf(meta, &key, values::seal(&key, 4, |value| value.extend(log.0.to_be_bytes())));
             let key = keys::meta_settings(log);
             batch.put_cf(meta, key, values::settings(&key, settings));
             let key = keys::meta_state(log);
             batch.put_cf(meta, key, values::state(&key, &LogState::Active));
-            let head =
-                StoredHead { head: TreeHead::empty(), round: number, time_ms: settings.created_ms };
+            let head = StoredHead { head: TreeHead::empty(), round: number, time_ms: settings.created_ms };
             let key = keys::meta_head(log);
             batch.put_cf(meta, key, values::stored_head(&key, &head));
         }
@@ -203,8 +186,7 @@ impl RocksStore {
             }
             let leaf_secret = self.has_leaf_index(writer, log)?.then_some(&self.leaf_secret);
             index::write(batch, self.family(options::INDEX), log, (extension, leaf_secret));
-            let head =
-                StoredHead { head: extension.head, round: number, time_ms: extension.time_ms };
+            let head = StoredHead { head: extension.head, round: number, time_ms: extension.time_ms };
             let key = keys::meta_head(log);
             batch.put_cf(meta, key, values::stored_head(&key, &head));
         }
@@ -225,11 +207,7 @@ impl RocksStore {
     fn stage_bundle(&self, batch: &mut WriteBatch, log: LogNumber, bundle: &PackedBundle) {
         let family = self.family(options::BUNDLES);
         let key = keys::bundle(log, bundle.index, keys::PART_ENTRIES);
-        batch.put_cf(
-            family,
-            key,
-            values::seal(&key, bundle.data.len(), |value| value.extend_from_slice(&bundle.data)),
-        );
+        batch.put_cf(family, key, values::seal(&key, bundle.data.len(), |value| value.extend_from_slice(&bundle.data)));
         if bundle.identities.iter().any(Option::is_some) {
             let key = keys::bundle(log, bundle.index, keys::PART_IDENTITIES);
             let sidecar = values::seal(&key, 256 * values::IDENTITY_BYTES, |value| {
@@ -241,12 +219,7 @@ impl RocksStore {
         }
     }
 
-    fn stage_heads(
-        &self,
-        batch: &mut WriteBatch,
-        log: LogNumber,
-        heads: &[PublishedHead],
-    ) -> Result<(), ReadError> {
+    fn stage_heads(&self, batch: &mut WriteBatch, log: LogNumber, heads: &[PublishedHead]) -> Result<(), ReadError> {
         let meta = self.family(options::META);
         for head in heads {
             let size = head.head.size.0;
@@ -260,6 +233,12 @@ impl RocksStore {
             batch.put_cf(meta, key, values::seal(&key, 0, |_| {}));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksStore").field("dir", &self.db.path()).finish_non_exhaustive()
     }
 }
 
@@ -280,8 +259,7 @@ fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
 fn make_store(db: &DB) -> Result<Vec<u8>, OpenError> {
     let mut secrets = [0; 64];
     getrandom::fill(&mut secrets).map_err(|_| OpenError::Random)?;
-    let value =
-        values::seal(keys::META_STORE, secrets.len(), |value| value.extend_from_slice(&secrets));
+    let value = values::seal(keys::META_STORE, secrets.len(), |value| value.extend_from_slice(&secrets));
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     db.put_cf_opt(family(db, options::META), keys::META_STORE, &value, &synced)?;
@@ -334,12 +312,7 @@ impl LogStore for RocksStore {
     fn state(&self) -> Result<StoreState, ReadError> {
         let writer = self.writer.lock();
         let (identity_secret, leaf_secret) = (self.identity_secret, self.leaf_secret);
-        Ok(StoreState {
-            round: writer.round,
-            next_log: writer.next_log,
-            identity_secret,
-            leaf_secret,
-        })
+        Ok(StoreState { round: writer.round, next_log: writer.next_log, identity_secret, leaf_secret })
     }
 
     fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
@@ -359,8 +332,7 @@ impl LogStore for RocksStore {
         let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0_usize);
         while at < end && (entries.is_empty() || bytes < bytes_max) {
             let bundle_end = (at / BUNDLE_ENTRIES + 1) * BUNDLE_ENTRIES;
-            let run =
-                self.run(log, at..end.min(bundle_end), bundle_end <= size, bytes_max - bytes)?;
+            let run = self.run(log, at..end.min(bundle_end), bundle_end <= size, bytes_max - bytes)?;
             at += run.len() as u64;
             bytes = run.iter().fold(bytes, |bytes, entry| bytes.saturating_add(entry.bytes.len()));
             entries.extend(run);
@@ -372,28 +344,15 @@ impl LogStore for RocksStore {
         self.read_tiles(log, tiles)
     }
 
-    fn find(
-        &self,
-        log: LogNumber,
-        lookups: &[Lookup],
-    ) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+    fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
         self.read_find(log, lookups)
     }
 
-    fn heads(
-        &self,
-        log: LogNumber,
-        query: HeadQuery,
-        heads_max: usize,
-    ) -> Result<Vec<PublishedHead>, ReadError> {
+    fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
         self.read_heads(log, query, heads_max)
     }
 
-    fn visit_index(
-        &self,
-        log: LogNumber,
-        visit: &mut dyn FnMut(IndexRow),
-    ) -> Result<(), ReadError> {
+    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         self.read_index(log, visit)
     }
 }

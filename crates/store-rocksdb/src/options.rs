@@ -2,8 +2,8 @@
 
 use crate::index;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
-    DBCompressionType, DBRecoveryMode, Env, Options, UniversalCompactOptions, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
+    DBRecoveryMode, Env, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 /// Block cache, in bytes; index and filter blocks live in it.
@@ -48,10 +48,7 @@ pub(crate) fn database() -> Result<Options, rocksdb::Error> {
     options.set_allow_concurrent_memtable_write(false);
     options.set_bytes_per_sync(1024 * 1024);
     options.set_max_background_jobs(2);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
-        MEMTABLES_BYTES,
-        false,
-    ));
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false));
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, RATE_REFILL_US, RATE_FAIRNESS);
     options.set_keep_log_file_num(INFO_LOGS_MAX);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
@@ -64,9 +61,7 @@ pub(crate) fn database() -> Result<Options, rocksdb::Error> {
 /// The column families.
 pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_hyper_clock_cache(CACHE_BYTES, 0);
-    [BUNDLES, TILES, PIECES, INDEX, META]
-        .map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache)))
-        .into()
+    [BUNDLES, TILES, PIECES, INDEX, META].map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache))).into()
 }
 
 fn family(name: &str, cache: &Cache) -> Options {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId};
 use logwood_store::bundle::Bundle;
 use logwood_store::{
-    BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, IndexRow, LOG_ENTRIES_MAX, LogNumber, LogQuery,
-    LogRecord, LogSettings, Lookup, PublishedHead, ReadError, RoundNumber, StoredHead,
+    BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, IndexRow, LOG_ENTRIES_MAX, LogNumber, LogQuery, LogRecord,
+    LogSettings, Lookup, PublishedHead, ReadError, RoundNumber, StoredHead,
 };
 use rocksdb::{DBPinnableSlice, Direction, IteratorMode};
 
@@ -29,11 +29,7 @@ fn place(index: u64) -> usize {
 }
 
 impl RocksStore {
-    pub(crate) fn get(
-        &self,
-        family: &str,
-        key: &[u8],
-    ) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
+    pub(crate) fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
         self.db.get_pinned_cf(self.family(family), key).map_err(unavailable)
     }
 
@@ -44,9 +40,7 @@ impl RocksStore {
         (prefix, from): (&[u8], &[u8]),
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        for row in
-            self.db.iterator_cf(self.family(family), IteratorMode::From(from, Direction::Forward))
-        {
+        for row in self.db.iterator_cf(self.family(family), IteratorMode::From(from, Direction::Forward)) {
             let (key, value) = row.map_err(unavailable)?;
             if !key.starts_with(prefix) || !visit(&key, &value)? {
                 break;
@@ -57,8 +51,7 @@ impl RocksStore {
 
     pub(crate) fn settings(&self, log: LogNumber) -> Result<LogSettings, ReadError> {
         let (key, what) = (keys::meta_settings(log), format!("the settings of log {}", log.0));
-        let value =
-            self.get(options::META, &key)?.ok_or_else(|| corrupt(format!("{what} are missing")))?;
+        let value = self.get(options::META, &key)?.ok_or_else(|| corrupt(format!("{what} are missing")))?;
         values::read_settings(&key, &value, &what)
     }
 
@@ -73,10 +66,7 @@ impl RocksStore {
         self.scan(options::META, (b"H", b"H"), |key, value| {
             let head = values::read_stored_head(key, value, "the head of a log")?;
             if head.round > last {
-                return Err(corrupt(format!(
-                    "a head of round {}, the last round is {last}",
-                    head.round
-                )));
+                return Err(corrupt(format!("a head of round {}, the last round is {last}", head.round)));
             }
             Ok(true)
         })
@@ -140,10 +130,7 @@ impl RocksStore {
                 break;
             }
         }
-        Err(corrupt(format!(
-            "entry {} of log {} is in no bundle and in no piece",
-            range.start, log.0
-        )))
+        Err(corrupt(format!("entry {} of log {} is in no bundle and in no piece", range.start, log.0)))
     }
 
     fn run_of_bundle(
@@ -158,43 +145,26 @@ impl RocksStore {
         let what = format!("bundle {number} of log {}", log.0);
         let data = values::open(&key, &value, &what)?;
         let places = place(range.start)..place(range.end - 1) + 1;
-        let entries =
-            Bundle::parse(data).and_then(|bundle| bundle.entries(places.clone(), bytes_max));
+        let entries = Bundle::parse(data).and_then(|bundle| bundle.entries(places.clone(), bytes_max));
         let entries = entries.map_err(|error| corrupt(format!("{what}: {error}")))?;
         let identities = self.sidecar(log, number)?;
         let identity = |place: usize| identities.as_ref().and_then(|all| all[place]);
-        Ok(Some(
-            entries
-                .into_iter()
-                .zip(places)
-                .map(|(bytes, at)| Entry { bytes, identity: identity(at) })
-                .collect(),
-        ))
+        Ok(Some(entries.into_iter().zip(places).map(|(bytes, at)| Entry { bytes, identity: identity(at) }).collect()))
     }
 
     /// The identities of a bundle; nothing if no entry has one.
-    fn sidecar(
-        &self,
-        log: LogNumber,
-        bundle: u64,
-    ) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
+    fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
         let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);
         let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
         let what = format!("the identities of bundle {bundle} of log {}", log.0);
-        let (all, rest) =
-            values::open(&key, &value, &what)?.as_chunks::<{ values::IDENTITY_BYTES }>();
+        let (all, rest) = values::open(&key, &value, &what)?.as_chunks::<{ values::IDENTITY_BYTES }>();
         if all.len() != 256 || !rest.is_empty() {
             return Err(corrupt(format!("{what} are not 256")));
         }
         Ok(Some(all.iter().map(|bytes| values::identity(*bytes)).collect()))
     }
 
-    fn run_of_pieces(
-        &self,
-        log: LogNumber,
-        range: Range<u64>,
-        bytes_max: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
+    fn run_of_pieces(&self, log: LogNumber, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, ReadError> {
         let (mut entries, mut bytes, mut at) = (Vec::<Entry>::new(), 0_usize, range.start);
         let mut rows = self.db.raw_iterator_cf(self.family(options::PIECES));
         rows.seek_for_prev(keys::piece(log, LeafIndex(at)));
@@ -223,16 +193,11 @@ impl RocksStore {
         Ok(entries)
     }
 
-    pub(crate) fn piece_keys(
-        &self,
-        log: LogNumber,
-        bundle: u64,
-    ) -> Result<Vec<Vec<u8>>, ReadError> {
+    pub(crate) fn piece_keys(&self, log: LogNumber, bundle: u64) -> Result<Vec<Vec<u8>>, ReadError> {
         let from = keys::piece(log, LeafIndex(bundle * BUNDLE_ENTRIES));
         let mut found = Vec::new();
         self.scan(options::PIECES, (&keys::log(log), &from), |key, _| {
-            let inside =
-                keys::index_from(&key[4..]).is_some_and(|first| first / BUNDLE_ENTRIES == bundle);
+            let inside = keys::index_from(&key[4..]).is_some_and(|first| first / BUNDLE_ENTRIES == bundle);
             if inside {
                 found.push(key.to_vec());
             }
@@ -241,11 +206,7 @@ impl RocksStore {
         Ok(found)
     }
 
-    pub(crate) fn read_tiles(
-        &self,
-        log: LogNumber,
-        tiles: &[TileId],
-    ) -> Result<Vec<Option<Bytes>>, ReadError> {
+    pub(crate) fn read_tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
         let read = |tile: &TileId| {
             if tile.index >= LOG_ENTRIES_MAX {
                 return Ok(None);
@@ -262,21 +223,13 @@ impl RocksStore {
         tiles.iter().map(read).collect()
     }
 
-    pub(crate) fn read_find(
-        &self,
-        log: LogNumber,
-        lookups: &[Lookup],
-    ) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+    pub(crate) fn read_find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
         let mut found = vec![None; lookups.len()];
         let mut identities = Vec::new();
         for (at, lookup) in lookups.iter().enumerate() {
             match lookup {
                 Lookup::Identity(identity) => {
-                    identities.push((
-                        keys::identity(log, &index::identity_prefix(*identity)),
-                        *identity,
-                        at,
-                    ));
+                    identities.push((keys::identity(log, &index::identity_prefix(*identity)), *identity, at));
                 }
                 Lookup::Leaf(leaf) => found[at] = self.find_leaf(log, leaf)?,
             }
@@ -326,8 +279,7 @@ impl RocksStore {
         let prefix = &from[..keys::LEAF_KEY_BYTES - keys::INDEX_BYTES];
         let mut found = None;
         self.scan(options::INDEX, (prefix, &from), |key, _| {
-            let candidate = keys::index_from(&key[prefix.len()..])
-                .ok_or_else(|| corrupt("an index key".into()))?;
+            let candidate = keys::index_from(&key[prefix.len()..]).ok_or_else(|| corrupt("an index key".into()))?;
             if self.leaf_at(log, candidate)? == Some(*leaf) {
                 found = Some(LeafIndex(candidate));
             }
@@ -357,8 +309,7 @@ impl RocksStore {
                 let from = keys::meta_published_at(log, time_ms, 0);
                 self.scan(options::META, (&from[..5], &from), |key, value| {
                     values::open(key, value, "a time in the history of heads")?;
-                    let size =
-                        key.last_chunk().map(|size| u64::from_be_bytes(*size)).unwrap_or_default();
+                    let size = key.last_chunk().map(|size| u64::from_be_bytes(*size)).unwrap_or_default();
                     let key = keys::meta_published(log, size);
                     let head = self
                         .get(options::META, &key)?
@@ -371,9 +322,7 @@ impl RocksStore {
                 let mut rows = self.db.raw_iterator_cf(self.family(options::META));
                 rows.seek_for_prev(keys::meta_published(log, u64::MAX));
                 rows.status().map_err(unavailable)?;
-                if let Some((key, value)) =
-                    rows.item().filter(|(key, _)| key.starts_with(&by_size[..5]))
-                {
+                if let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(&by_size[..5])) {
                     heads.push(values::read_published(key, value)?);
                 }
             }
@@ -381,15 +330,10 @@ impl RocksStore {
         Ok(heads)
     }
 
-    pub(crate) fn read_index(
-        &self,
-        log: LogNumber,
-        visit: &mut dyn FnMut(IndexRow),
-    ) -> Result<(), ReadError> {
+    pub(crate) fn read_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         let prefix = keys::log(log);
         self.scan(options::INDEX, (&prefix, &prefix), |key, value| {
-            index::rows(key, value, visit)
-                .ok_or_else(|| corrupt(format!("a row of the index of log {}", log.0)))?;
+            index::rows(key, value, visit).ok_or_else(|| corrupt(format!("a row of the index of log {}", log.0)))?;
             Ok(true)
         })
     }

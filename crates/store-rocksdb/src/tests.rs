@@ -14,11 +14,7 @@ fn a_second_opener_is_told_who_holds_the_store() {
     let store = RocksStore::open(dir.path()).expect("the store opens");
     for second in [RocksStore::open(dir.path()), RocksStore::open_read_only(dir.path())] {
         let message = second.err().expect("the store is in use").to_string();
-        assert!(
-            message
-                .contains(&format!("in use by another process (process {})", std::process::id())),
-            "{message}"
-        );
+        assert!(message.contains(&format!("in use by another process (process {})", std::process::id())), "{message}");
     }
     store.close();
     RocksStore::open_read_only(dir.path()).expect("nobody holds the store");
@@ -62,30 +58,21 @@ fn options_are_those_of_the_design() {
         "cache_index_and_filter_blocks=true",
         "enable_blob_files=true",
     ] {
-        assert!(
-            text.lines().any(|line| line.trim() == expected),
-            "{expected} is not in the OPTIONS file"
-        );
+        assert!(text.lines().any(|line| line.trim() == expected), "{expected} is not in the OPTIONS file");
     }
 }
 
 fn files(dir: &Path, prefix: &str) -> Vec<std::path::PathBuf> {
-    let entries =
-        std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("a file").path());
+    let entries = std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("a file").path());
     let mut found: Vec<_> = entries
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
-        })
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
         .collect();
     found.sort();
     found
 }
 
 fn wal(dir: &Path) -> std::path::PathBuf {
-    files(dir, "0")
-        .into_iter()
-        .rfind(|path| path.extension().is_some_and(|end| end == "log"))
-        .expect("a WAL")
+    files(dir, "0").into_iter().rfind(|path| path.extension().is_some_and(|end| end == "log")).expect("a WAL")
 }
 
 fn settings() -> logwood_store::LogSettings {
@@ -163,10 +150,7 @@ fn rot_in_a_value_is_found() {
         assert!(values::read_stored_head(&key, &rotten, "it").is_err());
         assert!(values::read_stored_head(&key, &value[..at], "it").is_err());
     }
-    assert!(
-        values::read_stored_head(&keys::meta_head(LogNumber(4)), &value, "it").is_err(),
-        "under another key"
-    );
+    assert!(values::read_stored_head(&keys::meta_head(LogNumber(4)), &value, "it").is_err(), "under another key");
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -181,32 +165,28 @@ fn row(key: &[u8], value: &[u8]) -> String {
 fn records_are_the_documented_bytes() {
     use logwood_store::{HeadSignature, IdentityHash, Piece};
     let log = LogNumber(0x0102_0304);
-    let head = TreeHead {
-        size: logwood_merkle::TreeSize(5),
-        root: logwood_merkle::Hash::from_bytes([0xaa; 32]),
-    };
+    let head = TreeHead { size: logwood_merkle::TreeSize(5), root: logwood_merkle::Hash::from_bytes([0xaa; 32]) };
 
     let key = keys::meta_settings(log);
-    insta::assert_snapshot!(row(&key, &values::settings(&key, &settings())), @"");
+    insta::assert_snapshot!(row(&key, &values::settings(&key, &settings())), @"4c01020304 0100036c6f67000f6578616d706c652e636f6d2f6c6f670100036b6579000000000000000100010000000000000000000000002bc9927052e5a162");
     let key = keys::meta_state(log);
-    insta::assert_snapshot!(row(&key, &values::state(&key, &LogState::Sealed { note: "n".into() })), @"");
+    insta::assert_snapshot!(row(&key, &values::state(&key, &LogState::Sealed { note: "n".into() })), @"4101020304 010200016eb189d32fdf7eaa4c");
     let key = keys::meta_head(log);
     let stored = StoredHead { head, round: RoundNumber(7), time_ms: 8 };
-    insta::assert_snapshot!(row(&key, &values::stored_head(&key, &stored)), @"");
+    insta::assert_snapshot!(row(&key, &values::stored_head(&key, &stored)), @"4801020304 010000000000000005aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa000000000000000700000000000000084c30034f9efa6e3c");
     let key = keys::meta_published(log, 5);
     let signature = HeadSignature { name: "k".into(), key_id: 9, signature: "s".into() };
     let published = PublishedHead { head, time_ms: 8, signatures: vec![signature] };
-    insta::assert_snapshot!(row(&key, &values::published(&key, &published)), @"");
-    insta::assert_snapshot!(hex(&keys::meta_published_at(log, 8, 5)), @"");
-    insta::assert_snapshot!(hex(&keys::meta_name("log")), @"");
+    insta::assert_snapshot!(row(&key, &values::published(&key, &published)), @"50010203040000000000000005 010000000000000005aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa00000000000000080100016b0000000900017398cd65b8d003b9ce");
+    insta::assert_snapshot!(hex(&keys::meta_published_at(log, 8, 5)), @"540102030400000000000000080000000000000005");
+    insta::assert_snapshot!(hex(&keys::meta_name("log")), @"4e6c6f67");
 
     let key = keys::piece(log, LeafIndex(6));
     let identity = Some(IdentityHash([0xbb; 16]));
-    let entries =
-        vec![Entry { bytes: "e".into(), identity }, Entry { bytes: "f".into(), identity: None }];
-    insta::assert_snapshot!(row(&key, &values::piece(&key, &Piece { first: LeafIndex(6), entries })), @"");
-    insta::assert_snapshot!(hex(&keys::bundle(log, 6, keys::PART_IDENTITIES)), @"");
-    insta::assert_snapshot!(hex(&keys::tile(log, TileId { level: 1, index: 6 })), @"");
-    insta::assert_snapshot!(hex(&keys::identity(log, &[0xcc; 12])), @"");
-    insta::assert_snapshot!(hex(&keys::leaf(log, &[0xdd; 8], LeafIndex(6))), @"");
+    let entries = vec![Entry { bytes: "e".into(), identity }, Entry { bytes: "f".into(), identity: None }];
+    insta::assert_snapshot!(row(&key, &values::piece(&key, &Piece { first: LeafIndex(6), entries })), @"010203040000000006 0102bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb000165000000000000000000000000000000000001662a6af527c830cc11");
+    insta::assert_snapshot!(hex(&keys::bundle(log, 6, keys::PART_IDENTITIES)), @"01020304000000000601");
+    insta::assert_snapshot!(hex(&keys::tile(log, TileId { level: 1, index: 6 })), @"01020304010000000006");
+    insta::assert_snapshot!(hex(&keys::identity(log, &[0xcc; 12])), @"0102030400cccccccccccccccccccccccc");
+    insta::assert_snapshot!(hex(&keys::leaf(log, &[0xdd; 8], LeafIndex(6))), @"0102030401dddddddddddddddd0000000006");
 }

@@ -4,8 +4,8 @@
 use bytes::{Buf, BufMut, Bytes};
 use logwood_merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 use logwood_store::{
-    ENTRY_BYTES_MAX, Entry, HeadSignature, IdentityHash, LogSettings, LogState, Piece, Profile,
-    PublishedHead, ReadError, RoundNumber, StoredHead,
+    ENTRY_BYTES_MAX, Entry, HeadSignature, IdentityHash, LogSettings, LogState, Piece, Profile, PublishedHead,
+    ReadError, RoundNumber, StoredHead,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -34,16 +34,13 @@ pub(crate) fn seal(key: &[u8], capacity: usize, write: impl FnOnce(&mut Vec<u8>)
 /// Checks a value and gives its record.
 pub(crate) fn open<'a>(key: &[u8], value: &'a [u8], what: &str) -> Result<&'a [u8], ReadError> {
     let damaged = |why: &str| ReadError::Corrupt { what: format!("{what} {why}") };
-    let (record, sum) =
-        value.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| damaged("is cut short"))?;
+    let (record, sum) = value.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| damaged("is cut short"))?;
     if *sum != checksum(key, record) {
         return Err(damaged("fails its checksum"));
     }
     match record.split_first() {
         Some((&VERSION, record)) => Ok(record),
-        _ => Err(damaged(
-            "has a version that this program does not know: it was written by a newer one",
-        )),
+        _ => Err(damaged("has a version that this program does not know: it was written by a newer one")),
     }
 }
 
@@ -105,9 +102,7 @@ impl<'a> Reader<'a> {
 
 /// Two bytes of length, then the bytes.
 fn put_short(value: &mut Vec<u8>, bytes: &[u8]) {
-    value.put_u16(
-        u16::try_from(bytes.len()).expect("names, notes and entries are at most 65,535 bytes"),
-    );
+    value.put_u16(u16::try_from(bytes.len()).expect("names, notes and entries are at most 65,535 bytes"));
     value.put_slice(bytes);
 }
 
@@ -130,8 +125,7 @@ pub(crate) fn identity(bytes: [u8; IDENTITY_BYTES]) -> Option<IdentityHash> {
 
 /// `pieces`: count, then each identity and entry.
 pub(crate) fn piece(key: &[u8], piece: &Piece) -> Vec<u8> {
-    let bytes: usize =
-        piece.entries.iter().map(|entry| entry.bytes.len() + 2 + IDENTITY_BYTES).sum();
+    let bytes: usize = piece.entries.iter().map(|entry| entry.bytes.len() + 2 + IDENTITY_BYTES).sum();
     seal(key, bytes + 1, |value| {
         value.put_u8(u8::try_from(piece.entries.len()).expect("a piece has at most 255 entries"));
         for entry in &piece.entries {
@@ -142,11 +136,7 @@ pub(crate) fn piece(key: &[u8], piece: &Piece) -> Vec<u8> {
 }
 
 /// Reads a piece; the entries share one allocation.
-pub(crate) fn read_piece(
-    key: &[u8],
-    value: &[u8],
-    first: LeafIndex,
-) -> Result<Vec<Entry>, ReadError> {
+pub(crate) fn read_piece(key: &[u8], value: &[u8], first: LeafIndex) -> Result<Vec<Entry>, ReadError> {
     let what = format!("the piece that begins at entry {first}");
     let record = open(key, value, &what)?;
     let shared = Bytes::copy_from_slice(record);
@@ -182,11 +172,7 @@ pub(crate) fn settings(key: &[u8], settings: &LogSettings) -> Vec<u8> {
     })
 }
 
-pub(crate) fn read_settings(
-    key: &[u8],
-    value: &[u8],
-    what: &str,
-) -> Result<LogSettings, ReadError> {
+pub(crate) fn read_settings(key: &[u8], value: &[u8], what: &str) -> Result<LogSettings, ReadError> {
     let mut reader = Reader::new(open(key, value, what)?, what);
     let (name, origin) = (reader.text()?, reader.text()?);
     let vkeys = (0..reader.u8()?).map(|_| reader.text()).collect::<Result<_, _>>()?;
@@ -241,17 +227,9 @@ pub(crate) fn stored_head(key: &[u8], stored: &StoredHead) -> Vec<u8> {
     })
 }
 
-pub(crate) fn read_stored_head(
-    key: &[u8],
-    value: &[u8],
-    what: &str,
-) -> Result<StoredHead, ReadError> {
+pub(crate) fn read_stored_head(key: &[u8], value: &[u8], what: &str) -> Result<StoredHead, ReadError> {
     let mut reader = Reader::new(open(key, value, what)?, what);
-    let stored = StoredHead {
-        head: head(&mut reader)?,
-        round: RoundNumber(reader.u64()?),
-        time_ms: reader.u64()?,
-    };
+    let stored = StoredHead { head: head(&mut reader)?, round: RoundNumber(reader.u64()?), time_ms: reader.u64()? };
     reader.end()?;
     Ok(stored)
 }
@@ -277,11 +255,7 @@ pub(crate) fn read_published(key: &[u8], value: &[u8]) -> Result<PublishedHead, 
     let mut signatures = Vec::new();
     for _ in 0..reader.u8()? {
         let (name, key_id) = (reader.text()?, reader.u32()?);
-        signatures.push(HeadSignature {
-            name,
-            key_id,
-            signature: Bytes::copy_from_slice(reader.short()?),
-        });
+        signatures.push(HeadSignature { name, key_id, signature: Bytes::copy_from_slice(reader.short()?) });
     }
     reader.end()?;
     Ok(PublishedHead { head, time_ms, signatures })
