@@ -22,7 +22,10 @@ const WAL_COMPLAINTS: [&str; 4] = [
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("{dir} is in use by another process{holder}; stop that one first, or name another data directory", dir = dir.display())]
+    #[error(
+        "{dir} is in use by another process{holder}; stop that one first, or name another data directory",
+        dir = dir.display()
+    )]
     Locked {
         /// The store's directory.
         dir: PathBuf,

@@ -50,7 +50,7 @@ fn write_row(
         batch.merge_cf(family, keys::identity(log, &identity_prefix(identity)), keys::index_bytes(index.0));
     }
     if let Some(secret) = leaf_secret {
-        batch.put_cf(family, keys::leaf(log, &leaf_prefix(secret, &leaf()), index), []);
+        batch.put_cf(family, keys::leaf(log, leaf_prefix(secret, &leaf()), index), []);
     }
 }
 
@@ -77,6 +77,7 @@ impl RocksStore {
 }
 
 /// The merge of lists of indices: sorted, each once, so that merging a list again changes nothing.
+#[expect(clippy::unnecessary_wraps, reason = "RocksDB's merge functions may fail; this one cannot")]
 pub(crate) fn merge(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let mut all: Vec<u64> = existing.into_iter().chain(operands.iter()).flat_map(indices).collect();
     all.sort_unstable();

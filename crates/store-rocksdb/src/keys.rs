@@ -77,8 +77,8 @@ pub(crate) fn identity(number: LogNumber, prefix: &[u8; 12]) -> [u8; IDENTITY_KE
     concat(&[&log(number), &[KIND_IDENTITY], prefix])
 }
 
-pub(crate) fn leaf(number: LogNumber, prefix: &[u8; 8], index: LeafIndex) -> [u8; LEAF_KEY_BYTES] {
-    concat(&[&log(number), &[KIND_LEAF], prefix, &index_bytes(index.0)])
+pub(crate) fn leaf(number: LogNumber, prefix: [u8; 8], index: LeafIndex) -> [u8; LEAF_KEY_BYTES] {
+    concat(&[&log(number), &[KIND_LEAF], &prefix, &index_bytes(index.0)])
 }
 
 /// `meta`: the log's number by its name.

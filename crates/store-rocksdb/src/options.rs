@@ -1,4 +1,4 @@
-//! RocksDB's options, each with its reason. A test compares them with the OPTIONS file that RocksDB writes.
+//! The engine's options, each with its reason. A test compares them with the OPTIONS file that it writes.
 
 use crate::index;
 use rocksdb::{

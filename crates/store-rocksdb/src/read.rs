@@ -275,7 +275,7 @@ impl RocksStore {
     }
 
     fn find_leaf(&self, log: LogNumber, leaf: &Hash) -> Result<Option<LeafIndex>, ReadError> {
-        let from = keys::leaf(log, &index::leaf_prefix(&self.leaf_secret, leaf), LeafIndex(0));
+        let from = keys::leaf(log, index::leaf_prefix(&self.leaf_secret, leaf), LeafIndex(0));
         let prefix = &from[..keys::LEAF_KEY_BYTES - keys::INDEX_BYTES];
         let mut found = None;
         self.scan(options::INDEX, (prefix, &from), |key, _| {

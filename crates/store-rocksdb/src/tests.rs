@@ -188,5 +188,5 @@ fn records_are_the_documented_bytes() {
     insta::assert_snapshot!(hex(&keys::bundle(log, 6, keys::PART_IDENTITIES)), @"01020304000000000601");
     insta::assert_snapshot!(hex(&keys::tile(log, TileId { level: 1, index: 6 })), @"01020304010000000006");
     insta::assert_snapshot!(hex(&keys::identity(log, &[0xcc; 12])), @"0102030400cccccccccccccccccccccccc");
-    insta::assert_snapshot!(hex(&keys::leaf(log, &[0xdd; 8], LeafIndex(6))), @"0102030401dddddddddddddddd0000000006");
+    insta::assert_snapshot!(hex(&keys::leaf(log, [0xdd; 8], LeafIndex(6))), @"0102030401dddddddddddddddd0000000006");
 }
