@@ -240,7 +240,7 @@ impl Job<'_> {
             let (size, root) = (appended.head.head.size.0, output::base64(appended.head.head.root));
             let duplicate = appended.duplicate;
             output::json(&json!({
-                self.label_name(): label, "index": index, "duplicate": duplicate, "size": size, "root": root,
+                self.label_name(): self.label_json(label), "index": index, "duplicate": duplicate, "size": size, "root": root,
             }))?;
         }
         Ok(())
@@ -250,13 +250,19 @@ impl Job<'_> {
         self.tally.refused += 1;
         eprintln!("logwood: {} {label}: {problem}", self.label_name());
         if self.args.connect.json {
-            output::json(&json!({ self.label_name(): label, "error": problem }))?;
+            output::json(&json!({ self.label_name(): self.label_json(label), "error": problem }))?;
         }
         Ok(())
     }
 
     fn label_name(&self) -> &'static str {
         if self.args.whole { "file" } else { "line" }
+    }
+
+    /// A line's number is a number.
+    fn label_json(&self, label: &str) -> serde_json::Value {
+        let number = label.parse::<u64>().ok().filter(|_| !self.args.whole);
+        number.map_or_else(|| json!(label), |number| json!(number))
     }
 
     fn how_to_go_on(&self) -> String {
