@@ -5,9 +5,11 @@
 
 mod append;
 mod connect;
+mod demo;
 mod export;
 mod failure;
 mod files;
+mod fsck;
 mod get;
 mod head;
 mod keys;
@@ -42,7 +44,9 @@ enum Command {
     Export(export::ExportArgs),
     Logs(logs::LogsArgs),
     Verify(verify::VerifyArgs),
+    Fsck(fsck::FsckArgs),
     Keys(keys::KeysArgs),
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Export(args) => wait(export::run(args)),
         Command::Logs(args) => wait(logs::run(args)),
         Command::Verify(args) => verify::run(&args),
+        Command::Fsck(args) => fsck::run(&args),
+        Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),
     }
 }
