@@ -16,6 +16,11 @@ const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 const OPEN_FILES_MAX: i32 = 1_024;
 /// Flushes and compactions together: above what 2 cores of appends make, below what would starve the WAL's syncs.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 256 * 1024 * 1024;
+/// Memtables of a family, full ones included: a burst of rounds is not refused while one is flushed.
+const MEMTABLES_MAX: i32 = 4;
+/// Unsorted files of a family before a round is refused as stalled: reads slow down with each, so not boundless.
+const FILES_BEFORE_SLOWDOWN: i32 = 48;
+const FILES_BEFORE_STOP: i32 = 64;
 /// The engine's own defaults of the rate limiter.
 const RATE_REFILL_US: i64 = 100_000;
 const RATE_FAIRNESS: i32 = 10;
@@ -68,6 +73,9 @@ fn family(name: &str, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_ttl(0);
     options.set_periodic_compaction_seconds(0);
+    options.set_max_write_buffer_number(MEMTABLES_MAX);
+    options.set_level_zero_slowdown_writes_trigger(FILES_BEFORE_SLOWDOWN);
+    options.set_level_zero_stop_writes_trigger(FILES_BEFORE_STOP);
     // Bundles are zstd already, hashes do not shrink.
     options.set_compression_type(DBCompressionType::None);
     options.set_block_based_table_factory(&table(cache));

@@ -57,6 +57,8 @@ fn options_are_those_of_the_design() {
         "partition_filters=true",
         "cache_index_and_filter_blocks=true",
         "enable_blob_files=true",
+        "max_write_buffer_number=4",
+        "level0_slowdown_writes_trigger=48",
     ] {
         assert!(text.lines().any(|line| line.trim() == expected), "{expected} is not in the OPTIONS file");
     }
@@ -189,4 +191,52 @@ fn records_are_the_documented_bytes() {
     insta::assert_snapshot!(hex(&keys::tile(log, TileId { level: 1, index: 6 })), @"01020304010000000006");
     insta::assert_snapshot!(hex(&keys::identity(log, &[0xcc; 12])), @"0102030400cccccccccccccccccccccccc");
     insta::assert_snapshot!(hex(&keys::leaf(log, [0xdd; 8], LeafIndex(6))), @"0102030401dddddddddddddddd0000000006");
+}
+
+/// Not a benchmark, but a floor: far below it a round is not one write any more.
+#[test]
+fn rounds_are_fast_enough_for_a_stream() {
+    use logwood_merkle::{Hash, TreeSize};
+    use logwood_store::{Extension, IdentityHash, bundle};
+
+    const ROUNDS: u64 = 20;
+    const BUNDLES: u64 = 16;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = RocksStore::open(dir.path()).expect("the store opens");
+    let round = |number: u64| {
+        let first = (number - 1) * BUNDLES * BUNDLE_ENTRIES;
+        let entry = |index: u64| Entry {
+            bytes: format!("event {index}: {}", "x".repeat(240)).into(),
+            identity: Some(IdentityHash(
+                u128::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes(),
+            )),
+        };
+        let entries: Vec<_> = (first..first + BUNDLES * BUNDLE_ENTRIES).map(entry).collect();
+        let bundles = entries.chunks(256).zip(first / BUNDLE_ENTRIES..).map(|(chunk, at)| bundle::pack(at, chunk));
+        let size = TreeSize(first + entries.len() as u64);
+        let extension = Extension {
+            first: LeafIndex(first),
+            leaves: entries.iter().map(|entry| Hash::leaf(&entry.bytes)).collect(),
+            identities: entries.iter().map(|entry| entry.identity).collect(),
+            bundles: bundles.collect(),
+            pieces: vec![],
+            tiles: vec![],
+            head: TreeHead { size, root: Hash::empty_root() },
+            time_ms: 0,
+        };
+        let create = (number == 1).then(settings);
+        let log_round = LogRound { create, extend: Some(extension), ..LogRound::new(LogNumber(0)) };
+        Round { number: RoundNumber(number), logs: vec![log_round] }
+    };
+    let rounds: Vec<_> = (1..=ROUNDS).map(round).collect();
+    let begin = std::time::Instant::now();
+    for round in &rounds {
+        store.commit(round).expect("a round");
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("{} entries in {seconds:.3} s", ROUNDS * BUNDLES * BUNDLE_ENTRIES);
+    assert!(seconds < 20.0, "80,000 entries took {seconds} s");
+    let last = rounds.last().and_then(|round| round.logs[0].extend.as_ref()).expect("the last round");
+    let lookup = Lookup::Identity(last.identities[7].expect("each has one"));
+    assert_eq!(store.find(LogNumber(0), &[lookup]).expect("find"), [Some(LeafIndex(last.first.0 + 7))]);
 }
