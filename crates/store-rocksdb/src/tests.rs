@@ -1,3 +1,5 @@
+//! The conformance suite on `RocksDB`.
+
 use logwood_store::conformance;
 
 use super::*;
