@@ -161,12 +161,9 @@ fn outcomes(
 }
 
 /// The receipts of one run, verified.
-fn receipts(
-    leaves: &[Hash],
-    head: &VerifiedHead,
-    message: &v1::Run,
-) -> Result<Vec<(u64, Appended)>, ClientError> {
-    let found = |id: &u64| usize::try_from(*id).ok().and_then(|id| leaves.get(id).copied()).ok_or_else(|| not_sent(*id));
+fn receipts(leaves: &[Hash], head: &VerifiedHead, message: &v1::Run) -> Result<Vec<(u64, Appended)>, ClientError> {
+    let found =
+        |id: &u64| usize::try_from(*id).ok().and_then(|id| leaves.get(id).copied()).ok_or_else(|| not_sent(*id));
     let in_run = message.request_ids.iter().map(found).collect::<Result<Vec<_>, _>>()?;
     let Some(proof) = &message.range_proof else {
         return Err(ClientError::Verification { what: "the answer holds a run without its range proof".to_owned() });

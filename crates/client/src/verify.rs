@@ -26,8 +26,9 @@ pub struct VerifiedHead {
 impl VerifiedHead {
     /// Judges the signature of `note` alone.
     pub(crate) fn from_note(note: Bytes, key: &VerifierKey) -> Result<Self, ClientError> {
-        let checkpoint = Checkpoint::open(&note, key, None)
-            .map_err(|error| ClientError::failed_check("the checkpoint is not one that the log's key signed", &error))?;
+        let checkpoint = Checkpoint::open(&note, key, None).map_err(|error| {
+            ClientError::failed_check("the checkpoint is not one that the log's key signed", &error)
+        })?;
         let (level, time_ms) = (v1::HeadLevel::Unspecified, 0);
         Ok(Self { origin: checkpoint.origin, head: checkpoint.head, note, level, time_ms })
     }
@@ -105,7 +106,8 @@ pub(crate) fn run(
     head: &TreeHead,
     proof: &RangeProof,
 ) -> Result<range::VerifiedRange, ClientError> {
-    range::VerifiedRange::new(first, leaves, head, proof).map_err(|error| not_in_tree(first, leaves.len(), head, &error))
+    range::VerifiedRange::new(first, leaves, head, proof)
+        .map_err(|error| not_in_tree(first, leaves.len(), head, &error))
 }
 
 fn not_in_tree(first: LeafIndex, count: usize, head: &TreeHead, error: &ProofError) -> ClientError {
@@ -116,11 +118,7 @@ fn not_in_tree(first: LeafIndex, count: usize, head: &TreeHead, error: &ProofErr
 /// Checks a multiproof twice: by our verifier, then by `rs_merkle`'s.
 ///
 /// Ours is first, since it alone insists on increasing indices and the exact number of hashes.
-pub(crate) fn multiproof(
-    leaves: &[(LeafIndex, Hash)],
-    head: &TreeHead,
-    proof: &[Hash],
-) -> Result<(), ClientError> {
+pub(crate) fn multiproof(leaves: &[(LeafIndex, Hash)], head: &TreeHead, proof: &[Hash]) -> Result<(), ClientError> {
     multi::verify(leaves, head, proof)
         .map_err(|error| ClientError::failed_check("the multiproof does not lead to the head", &error))?;
 
