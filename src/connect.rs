@@ -103,6 +103,7 @@ pub(crate) fn time(time_ms: u64) -> anyhow::Result<Option<String>> {
 fn default_state_dir() -> anyhow::Result<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    let state = state.ok_or_else(|| Usage { problem: "neither XDG_STATE_HOME nor HOME is set: give --client-state".into() })?;
+    let state =
+        state.ok_or_else(|| Usage { problem: "neither XDG_STATE_HOME nor HOME is set: give --client-state".into() })?;
     Ok(state.join("logwood"))
 }

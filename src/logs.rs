@@ -1,15 +1,19 @@
-//! `logwood logs`: which logs a server has, and what they are.
+//! `logwood logs`: which logs a server has, what they are, and what only their owner may do with them.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use logwood_proto::v1::{LogInfo, LogState};
+use logwood_note::note::NOTE_BYTES_MAX;
+use logwood_proto::v1::admin_service_client::AdminServiceClient;
+use logwood_proto::v1::{CreateLogRequest, FreezeLogRequest, LogInfo, LogState, SealLogRequest, ThawLogRequest};
 use serde_json::{Value, json};
 
 use crate::connect::{self, ConnectArgs};
-use crate::output;
+use crate::{files, output};
 
-/// Lists and describes logs.
+/// Lists, describes, creates, freezes and seals logs.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     #[command(subcommand)]
@@ -22,6 +26,42 @@ enum LogsCommand {
     List(ConnectArgs),
     /// Describes one log, with its verified head.
     Describe(ConnectArgs),
+    /// Makes a log: key pair, origin and signed checkpoint of size 0, all fixed for ever.
+    Create {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Default: made from the server's public URL and the name.
+        #[arg(long, default_value = "")]
+        origin: String,
+        /// Use the key file that exists already: you vouch that nothing was ever signed for this origin.
+        #[arg(long)]
+        origin_is_unused: bool,
+    },
+    /// Makes a log read-only.
+    Freeze(AdminArgs),
+    /// Opens a frozen log again.
+    Thaw {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// A checkpoint kept elsewhere, which the log must extend. Repeatable.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+    },
+    /// Ends a log: its last head is published, a seal signed, and it is never thawed.
+    Seal(AdminArgs),
+}
+
+/// The admin service, and a log there.
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// The log's name.
+    log: String,
+    /// The admin service's Unix socket.
+    #[arg(long, env = "LOGWOOD_ADMIN", default_value = "logwood-data/admin.sock", value_name = "PATH")]
+    admin: PathBuf,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the subcommand.
@@ -48,18 +88,58 @@ pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
             let mut value = info_json(&info);
             value["size"] = json!(head.head.size.0);
             value["root"] = json!(output::base64(head.head.root));
-            if connect.json {
-                output::json(&value)?;
-            } else {
-                describe(&value)?;
-            }
+            describe(&value, connect.json)?;
+        }
+        LogsCommand::Create { admin, origin, origin_is_unused } => {
+            let log = admin.log.clone();
+            let request = CreateLogRequest { log, origin, origin_is_unused, without_leaf_index: false };
+            let answer = connect_admin(&admin.admin).await?.create_log(request).await;
+            done(&admin, answer.map(|answer| answer.into_inner().info))?;
+        }
+        LogsCommand::Freeze(admin) => {
+            let request = FreezeLogRequest { log: admin.log.clone() };
+            let answer = connect_admin(&admin.admin).await?.freeze_log(request).await;
+            done(&admin, answer.map(|answer| answer.into_inner().info))?;
+        }
+        LogsCommand::Thaw { admin, checkpoint } => {
+            let read = |path: &PathBuf| files::read(path, NOTE_BYTES_MAX).map(bytes::Bytes::from);
+            let checkpoints = checkpoint.iter().map(read).collect::<anyhow::Result<_>>()?;
+            let request = ThawLogRequest { log: admin.log.clone(), checkpoints };
+            let answer = connect_admin(&admin.admin).await?.thaw_log(request).await;
+            done(&admin, answer.map(|answer| answer.into_inner().info))?;
+        }
+        LogsCommand::Seal(admin) => {
+            let request = SealLogRequest { log: admin.log.clone() };
+            let answer = connect_admin(&admin.admin).await?.seal_log(request).await;
+            done(&admin, answer.map(|answer| answer.into_inner().info))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(value: &Value) -> anyhow::Result<()> {
+async fn connect_admin(socket: &Path) -> anyhow::Result<AdminServiceClient<tonic::transport::Channel>> {
+    let cannot = || format!("cannot reach the admin service at {}: is the server running there?", socket.display());
+    let socket = std::path::absolute(socket).with_context(cannot)?;
+    let socket = socket.to_str().with_context(cannot)?;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("unix://{socket}")).with_context(cannot)?;
+    Ok(AdminServiceClient::new(endpoint.connect().await.with_context(cannot)?))
+}
+
+/// Prints the log as it is now, or the server's reason.
+fn done(admin: &AdminArgs, answer: Result<Option<LogInfo>, tonic::Status>) -> anyhow::Result<()> {
+    let info = answer.map_err(|status| anyhow::anyhow!("{} ({:?})", status.message(), status.code()))?;
+    let info = info.context("the server's answer describes no log")?;
+    describe(&info_json(&info), admin.json)
+}
+
+fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return output::json(value);
+    }
     for name in ["name", "origin", "state", "size", "root"] {
+        if value[name].is_null() {
+            continue;
+        }
         let text = value[name].as_str().map_or_else(|| value[name].to_string(), str::to_owned);
         output::line(&format!("{name:<7}{text}"))?;
     }

@@ -65,7 +65,9 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         _ => unreachable!("clap demands a range, or a receipt and an entry"),
     };
     let verdict = verdict.inspect_err(|error| {
-        if args.json && let Some(failed) = error.downcast_ref::<VerificationFailed>() {
+        if args.json
+            && let Some(failed) = error.downcast_ref::<VerificationFailed>()
+        {
             // The exit status tells the same, should standard output be closed.
             let _ = output::json(&json!({ "verified": false, "reason": failed.reason }));
         }
@@ -91,9 +93,8 @@ fn verify_receipt(receipt: &Path, entry: &Path, args: &VerifyArgs) -> anyhow::Re
         return Err(VerificationFailed { reason }.into());
     }
     let receipt = Receipt::parse(&receipt).map_err(|error| VerificationFailed::new(&error))?;
-    let checkpoint = receipt
-        .verify(&entry, &args.vkey, args.origin.as_deref())
-        .map_err(|error| VerificationFailed::new(&error))?;
+    let checkpoint =
+        receipt.verify(&entry, &args.vkey, args.origin.as_deref()).map_err(|error| VerificationFailed::new(&error))?;
     let sentence = format!(
         "verified: the entry is number {} of {}, under its signed head of size {}",
         receipt.index, checkpoint.origin, checkpoint.head.size
@@ -105,9 +106,8 @@ fn verify_range(directory: &Path, args: &VerifyArgs) -> anyhow::Result<Verdict> 
     let proof = files::read(&directory.join(RANGE_PROOF_FILE), RANGE_FILE_BYTES_MAX)?;
     let proof = RangeFile::parse(&proof).map_err(|error| VerificationFailed::new(&error))?;
     let leaves = read_leaves(&directory.join(RANGE_ENTRIES_FILE))?;
-    let checkpoint = proof
-        .verify(&leaves, &args.vkey, args.origin.as_deref())
-        .map_err(|error| VerificationFailed::new(&error))?;
+    let checkpoint =
+        proof.verify(&leaves, &args.vkey, args.origin.as_deref()).map_err(|error| VerificationFailed::new(&error))?;
     let (first, end) = (proof.range.start, proof.range.end);
     let sentence = format!(
         "verified: these are all the entries {first} to {} of {}, under its signed head of size {}",

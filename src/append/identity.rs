@@ -95,7 +95,7 @@ impl RunId {
     pub(super) fn random() -> anyhow::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).context("no randomness from the operating system")?;
-        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self(format!("{:032x}", u128::from_be_bytes(bytes))))
     }
 
     /// The identity of the entry with this number.
@@ -146,10 +146,7 @@ mod tests {
     #[test]
     fn parts_cannot_run_into_each_other() {
         assert_eq!(identity(&["/a", "/b"], r#"{"a":"x","b":"yz"}"#), Ok(b"\0\x01x\0\x02yz".to_vec()));
-        assert_ne!(
-            identity(&["/a", "/b"], r#"{"a":"x","b":"yz"}"#),
-            identity(&["/a", "/b"], r#"{"a":"xy","b":"z"}"#)
-        );
+        assert_ne!(identity(&["/a", "/b"], r#"{"a":"x","b":"yz"}"#), identity(&["/a", "/b"], r#"{"a":"xy","b":"z"}"#));
     }
 
     #[test]

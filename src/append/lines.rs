@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use logwood_merkle::Hash;
 use logwood_note::entries::ENTRY_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 
@@ -59,14 +60,16 @@ pub(super) fn entry_of(bytes: Vec<u8>, digest: bool) -> Result<Vec<u8>, String> 
         1..=ENTRY_BYTES_MAX => Ok(bytes),
         length if length > READ_BYTES_MAX => Err(format!("longer than {READ_BYTES_MAX} bytes")),
         length if digest => Ok(digest_of(&bytes, length).into_bytes()),
-        length => Err(format!("{length} bytes are over the limit of {ENTRY_BYTES_MAX}; --digest logs a digest instead")),
+        length => {
+            Err(format!("{length} bytes are over the limit of {ENTRY_BYTES_MAX}; --digest logs a digest instead"))
+        }
     }
 }
 
 /// `sha256:<hex> <length>`.
 fn digest_of(bytes: &[u8], length: usize) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex} {length}")
+    let hash = Hash::from_bytes(Sha256::digest(bytes).into());
+    format!("sha256:{hash} {length}")
 }
 
 #[cfg(test)]
