@@ -15,7 +15,7 @@ fn a_second_opener_is_told_who_holds_the_store() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = RocksStore::open(dir.path()).expect("the store opens");
     for second in [RocksStore::open(dir.path()), RocksStore::open_read_only(dir.path())] {
-        let message = second.err().expect("the store is in use").to_string();
+        let message = second.expect_err("the store is in use").to_string();
         assert!(message.contains(&format!("in use by another process (process {})", std::process::id())), "{message}");
     }
     store.close();
@@ -119,7 +119,7 @@ fn a_damaged_last_record_is_refused_and_says_what_to_do() {
     let mut bytes = std::fs::read(&path).expect("the WAL");
     *bytes.last_mut().expect("it has bytes") ^= 1;
     std::fs::write(&path, bytes).expect("damage");
-    let error = RocksStore::open(dir.path()).err().expect("damage is not forgiven");
+    let error = RocksStore::open(dir.path()).expect_err("damage is not forgiven");
     assert!(matches!(error, OpenError::TornTail { .. }), "{error:?}");
     assert!(error.to_string().contains("logwood repair --drop-torn-tail"));
 }
@@ -158,7 +158,7 @@ fn rot_in_a_value_is_found() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn row(key: &[u8], value: &[u8]) -> String {

@@ -61,21 +61,11 @@ pub fn pack(index: u64, entries: &[Entry]) -> PackedBundle {
 
     let table_bytes = HEADER_BYTES + FRAME_HEADER_BYTES * frames.len();
     let mut data = Vec::with_capacity(table_bytes + frames.iter().map(Vec::len).sum::<usize>());
-    data.extend([
-        VERSION,
-        encoding,
-        u8::try_from(frames.len()).expect("at most 18 frames hold 256 entries"),
-    ]);
+    data.extend([VERSION, encoding, u8::try_from(frames.len()).expect("at most 18 frames hold 256 entries")]);
     for (raw, stored) in raw_frames.iter().zip(&frames) {
         data.extend(u16::try_from(raw.entries).expect("at most 256 entries").to_be_bytes());
-        data.extend(
-            u32::try_from(raw.bytes.len()).expect("a frame is at most 1 MiB").to_be_bytes(),
-        );
-        data.extend(
-            u32::try_from(stored.len())
-                .expect("stored frames are no longer than raw ones")
-                .to_be_bytes(),
-        );
+        data.extend(u32::try_from(raw.bytes.len()).expect("a frame is at most 1 MiB").to_be_bytes());
+        data.extend(u32::try_from(stored.len()).expect("stored frames are no longer than raw ones").to_be_bytes());
     }
     for stored in &frames {
         data.extend_from_slice(stored);
@@ -115,8 +105,7 @@ impl<'a> Bundle<'a> {
     ///
     /// [`BundleError::Version`] for a later format, [`BundleError::Table`] if the table contradicts itself or `data`.
     pub fn parse(data: &'a [u8]) -> Result<Self, BundleError> {
-        let (header, mut table) =
-            data.split_first_chunk::<HEADER_BYTES>().ok_or(BundleError::Table)?;
+        let (header, mut table) = data.split_first_chunk::<HEADER_BYTES>().ok_or(BundleError::Table)?;
         let [version, encoding, frame_count] = *header;
         if version != VERSION {
             return Err(BundleError::Version { found: version });
@@ -130,14 +119,12 @@ impl<'a> Bundle<'a> {
         let mut frames = Vec::with_capacity(usize::from(frame_count));
         let mut first = 0;
         for _ in 0..frame_count {
-            let (line, rest) =
-                table.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(BundleError::Table)?;
+            let (line, rest) = table.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(BundleError::Table)?;
             let [e0, e1, r0, r1, r2, r3, s0, s1, s2, s3] = *line;
             let entries = usize::from(u16::from_be_bytes([e0, e1]));
             let raw_bytes = u32::from_be_bytes([r0, r1, r2, r3]) as usize;
             let stored_bytes = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
-            let lengths_fit =
-                raw_bytes <= FRAME_BYTES_MAX && (encoding == ZSTD || stored_bytes == raw_bytes);
+            let lengths_fit = raw_bytes <= FRAME_BYTES_MAX && (encoding == ZSTD || stored_bytes == raw_bytes);
             if entries == 0 || !lengths_fit {
                 return Err(BundleError::Table);
             }
@@ -158,11 +145,7 @@ impl<'a> Bundle<'a> {
     /// # Errors
     ///
     /// [`BundleError::Frame`] if a frame does not decode to the entries that the table promises.
-    pub fn entries(
-        &self,
-        wanted: Range<usize>,
-        bytes_max: usize,
-    ) -> Result<Vec<Bytes>, BundleError> {
+    pub fn entries(&self, wanted: Range<usize>, bytes_max: usize) -> Result<Vec<Bytes>, BundleError> {
         let mut entries: Vec<Bytes> = Vec::with_capacity(wanted.len().min(ENTRIES));
         let mut bytes = 0;
         for (number, frame) in self.frames.iter().enumerate() {
@@ -173,10 +156,7 @@ impl<'a> Bundle<'a> {
             let raw = self.decode(frame).map_err(|source| BundleError::Frame { number, source })?;
             let decoded = split(&raw, frame.entries).ok_or_else(|| BundleError::Frame {
                 number,
-                source: io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "entry lengths do not fill the frame",
-                ),
+                source: io::Error::new(io::ErrorKind::InvalidData, "entry lengths do not fill the frame"),
             })?;
             for (_, entry) in places.zip(decoded).filter(|(place, _)| wanted.contains(place)) {
                 if !entries.is_empty() && bytes >= bytes_max {
@@ -209,10 +189,7 @@ impl<'a> Bundle<'a> {
         if raw.len() == frame.raw_bytes {
             Ok(raw.into())
         } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the frame is shorter than the table says",
-            ))
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is shorter than the table says"))
         }
     }
 }
@@ -248,16 +225,11 @@ struct RawFrame {
 /// Lays entries out as tlog-tiles does, cut between entries at [`FRAME_BYTES_MAX`].
 fn frame(entries: &[Entry]) -> Vec<RawFrame> {
     let total: usize = entries.iter().map(|entry| LENGTH_BYTES + entry.bytes.len()).sum();
-    let mut frames =
-        vec![RawFrame { entries: 0, bytes: Vec::with_capacity(total.min(FRAME_BYTES_MAX)) }];
+    let mut frames = vec![RawFrame { entries: 0, bytes: Vec::with_capacity(total.min(FRAME_BYTES_MAX)) }];
     for entry in entries {
-        assert!(
-            entry.bytes.len() <= ENTRY_BYTES_MAX,
-            "an entry has at most {ENTRY_BYTES_MAX} bytes"
-        );
-        let full = frames.last().is_some_and(|frame| {
-            frame.bytes.len() + LENGTH_BYTES + entry.bytes.len() > FRAME_BYTES_MAX
-        });
+        assert!(entry.bytes.len() <= ENTRY_BYTES_MAX, "an entry has at most {ENTRY_BYTES_MAX} bytes");
+        let full =
+            frames.last().is_some_and(|frame| frame.bytes.len() + LENGTH_BYTES + entry.bytes.len() > FRAME_BYTES_MAX);
         if full {
             frames.push(RawFrame { entries: 0, bytes: Vec::with_capacity(FRAME_BYTES_MAX) });
         }
@@ -317,9 +289,7 @@ mod tests {
 
     fn noise(len: usize, mut seed: u64) -> Vec<u8> {
         let mut next = || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             seed.to_be_bytes()[0]
         };
         (0..len).map(|_| next()).collect()
@@ -334,9 +304,7 @@ mod tests {
 
     #[test]
     fn text_shrinks_and_noise_is_stored_raw() {
-        let text = assert_round_trip(&entries(|place| {
-            format!("an event, the {place}th of its kind").into_bytes()
-        }));
+        let text = assert_round_trip(&entries(|place| format!("an event, the {place}th of its kind").into_bytes()));
         assert_eq!(text.data[1], ZSTD);
         assert!(text.data.len() < 256 * 16);
 
@@ -348,17 +316,12 @@ mod tests {
     #[test]
     fn the_largest_bundle_has_frames_that_are_read_one_at_a_time() {
         for seeded in [false, true] {
-            let given = entries(|place| {
-                if seeded { noise(65_535, place as u64) } else { vec![b'a'; 65_535 - place] }
-            });
+            let given = entries(|place| if seeded { noise(65_535, place as u64) } else { vec![b'a'; 65_535 - place] });
             let packed = assert_round_trip(&given);
             let bundle = Bundle::parse(&packed.data).expect("own bundle");
             assert_eq!(bundle.frames.len(), if seeded { 18 } else { 16 });
             for place in [0, 14, 15, 128, 255] {
-                assert_eq!(
-                    bundle.entries(place..place + 1, 0).expect("own bundle"),
-                    [given[place].bytes.clone()]
-                );
+                assert_eq!(bundle.entries(place..place + 1, 0).expect("own bundle"), [given[place].bytes.clone()]);
             }
             assert_eq!(bundle.entries(10..200, 70_000).expect("own bundle").len(), 2);
             assert_eq!(bundle.entries(10..40, usize::MAX).expect("own bundle").len(), 30);
@@ -366,11 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn the_encoding_is_the_documented_bytes() {
+        let packed = pack(0, &entries(|_| b"ab".to_vec()));
+        let (table, frames) = packed.data.split_at(HEADER_BYTES + FRAME_HEADER_BYTES);
+        // One zstd frame of 256 entries: 1,024 bytes raw.
+        insta::assert_snapshot!(format!("{:02x?}", &table[..9]), @"[01, 01, 01, 01, 00, 00, 00, 04, 00]");
+        assert_eq!(frames[..4], [0x28, 0xb5, 0x2f, 0xfd], "zstd's magic number");
+    }
+
+    #[test]
     fn zstd_frames_together_are_the_bundle_of_tlog_tiles() {
         let given = entries(|place| vec![b'a'; 5_000 + place]);
         let packed = pack(0, &given);
-        let body =
-            Bundle::parse(&packed.data).expect("own bundle").zstd_frames().expect("text shrinks");
+        let body = Bundle::parse(&packed.data).expect("own bundle").zstd_frames().expect("text shrinks");
         let decoded = zstd::stream::decode_all(&*body).expect("zstd");
         let expected: Vec<u8> = frame(&given).into_iter().flat_map(|frame| frame.bytes).collect();
         assert_eq!(decoded, expected);

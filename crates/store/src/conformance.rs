@@ -7,8 +7,7 @@ use logwood_merkle::{Hash, LeafIndex, TileId, TreeHead, TreeSize};
 
 use crate::contract::{HeadQuery, IndexRow, LogQuery, LogStore, Lookup};
 use crate::records::{
-    Entry, HeadSignature, IdentityHash, LogNumber, LogRound, LogState, PublishedHead, Round,
-    RoundNumber,
+    Entry, HeadSignature, IdentityHash, LogNumber, LogRound, LogState, PublishedHead, Round, RoundNumber,
 };
 use crate::{BUNDLE_ENTRIES, ENTRY_BYTES_MAX};
 
@@ -48,20 +47,13 @@ struct Suite<'a, S> {
 impl<S: LogStore> Suite<'_, S> {
     fn a_new_store_is_empty(&mut self) {
         let state = self.store().state().expect("state");
-        assert_eq!(
-            (state.round, state.next_log),
-            (RoundNumber(0), LogNumber(0)),
-            "a new store has no rounds"
-        );
+        assert_eq!((state.round, state.next_log), (RoundNumber(0), LogNumber(0)), "a new store has no rounds");
         assert_ne!(state.identity_secret, [0; 32], "the identity secret is made with the store");
         self.reopen();
         assert_eq!(self.store().state().expect("state"), state, "secrets and numbers survive");
         let all = LogQuery::After { name: "", logs_max: 10 };
         assert_eq!(self.store().logs(all).expect("logs"), []);
-        assert_eq!(
-            self.store().entries(LogNumber(0), LeafIndex(0), LeafIndex(9), 9).expect("entries"),
-            []
-        );
+        assert_eq!(self.store().entries(LogNumber(0), LeafIndex(0), LeafIndex(9), 9).expect("entries"), []);
         assert_eq!(self.store().heads(LogNumber(0), HeadQuery::Latest, 9).expect("heads"), []);
     }
 
@@ -70,12 +62,7 @@ impl<S: LogStore> Suite<'_, S> {
             self.create(named(name));
         }
         let names = |query| -> Vec<String> {
-            self.store()
-                .logs(query)
-                .expect("logs")
-                .into_iter()
-                .map(|log| log.settings.name)
-                .collect()
+            self.store().logs(query).expect("logs").into_iter().map(|log| log.settings.name).collect()
         };
         assert_eq!(names(LogQuery::After { name: "", logs_max: 10 }), ["a", "m", "mm", "z.z"]);
         assert_eq!(names(LogQuery::After { name: "a", logs_max: 2 }), ["m", "mm"]);
@@ -100,28 +87,18 @@ impl<S: LogStore> Suite<'_, S> {
         self.append(log, 500, |index| entry(log, index));
         let model = &self.models[log];
         let page = |first, end, bytes_max| {
-            self.store()
-                .entries(model.number(), LeafIndex(first), LeafIndex(end), bytes_max)
-                .expect("entries")
+            self.store().entries(model.number(), LeafIndex(first), LeafIndex(end), bytes_max).expect("entries")
         };
         assert_eq!(page(10, 20, usize::MAX), model.entries[10..20], "up to `end`");
         assert_eq!(page(90, 300, usize::MAX), model.entries[90..300], "across pieces and bundles");
-        assert_eq!(
-            page(599, 10_000, usize::MAX),
-            model.entries[599..],
-            "what is past the size is not there"
-        );
+        assert_eq!(page(599, 10_000, usize::MAX), model.entries[599..], "what is past the size is not there");
         assert_eq!(page(600, 601, usize::MAX), []);
         assert_eq!(page(u64::MAX - 1, u64::MAX, usize::MAX), []);
         assert_eq!(page(5, 5, usize::MAX), []);
         assert_eq!(page(20, 10, usize::MAX), []);
         assert_eq!(page(250, 600, 0).len(), 1, "at least one entry");
         let bytes: usize = model.entries[250..260].iter().map(|entry| entry.bytes.len()).sum();
-        assert_eq!(
-            page(250, 600, bytes),
-            model.entries[250..260],
-            "no further one once the bytes are reached"
-        );
+        assert_eq!(page(250, 600, bytes), model.entries[250..260], "no further one once the bytes are reached");
         assert_eq!(page(250, 600, bytes + 1), model.entries[250..261]);
         self.verify();
     }
@@ -147,17 +124,14 @@ impl<S: LogStore> Suite<'_, S> {
     fn lookups_find_the_entry_and_never_another(&mut self) {
         let log = self.create(named("lookups"));
         let plain = self.create(model::without_leaf_index("no-leaf-index"));
-        let same =
-            |index: u64| Entry { bytes: "the same".into(), identity: Some(identity(99, index)) };
+        let same = |index: u64| Entry { bytes: "the same".into(), identity: Some(identity(99, index)) };
         for which in [log, plain] {
             self.append(which, 3, |index| entry(which, index));
             self.append(which, 300, same);
             self.append(which, 300, |index| Entry { identity: None, ..entry(which, index) });
         }
         let leaf = |bytes: &[u8]| Lookup::Leaf(Hash::leaf(bytes));
-        let by_identity = |which, index| {
-            Lookup::Identity(entry(which, index).identity.expect("entries have one"))
-        };
+        let by_identity = |which, index| Lookup::Identity(entry(which, index).identity.expect("entries have one"));
         let lookups = [
             by_identity(log, 2),
             by_identity(log, 400),
@@ -175,11 +149,7 @@ impl<S: LogStore> Suite<'_, S> {
             found.into_iter().map(|index| index.map(|index| index.0)).collect()
         };
         assert_eq!(find(log, &lookups), expected, "answers come in the order asked");
-        assert_eq!(
-            find(plain, &[leaf(b"the same"), by_identity(plain, 1)]),
-            [None, Some(1)],
-            "no leaf index"
-        );
+        assert_eq!(find(plain, &[leaf(b"the same"), by_identity(plain, 1)]), [None, Some(1)], "no leaf index");
         assert_eq!(find(log, &[]), []);
         self.verify();
     }
@@ -269,8 +239,7 @@ impl<S: LogStore> Suite<'_, S> {
         self.append(log, BUNDLE_ENTRIES, largest);
         self.append(log, 3, largest);
         self.append(log, 1, |_| Entry { bytes: "x".into(), identity: None });
-        let page =
-            self.store().entries(self.models[log].number(), LeafIndex(200), LeafIndex(201), 1);
+        let page = self.store().entries(self.models[log].number(), LeafIndex(200), LeafIndex(201), 1);
         assert_eq!(page.expect("entries"), self.models[log].entries[200..201]);
         self.verify();
     }
@@ -280,25 +249,16 @@ impl<S: LogStore> Suite<'_, S> {
         for model in &self.models {
             let mut expected = Vec::new();
             for (entry, index) in model.entries.iter().zip((0..).map(LeafIndex)) {
-                expected
-                    .extend(entry.identity.map(|identity| IndexRow::of_identity(&identity, index)));
+                expected.extend(entry.identity.map(|identity| IndexRow::of_identity(&identity, index)));
                 if model.record.settings.leaf_index {
-                    expected.push(IndexRow::of_leaf(
-                        &leaf_secret,
-                        &Hash::leaf(&entry.bytes),
-                        index,
-                    ));
+                    expected.push(IndexRow::of_leaf(&leaf_secret, &Hash::leaf(&entry.bytes), index));
                 }
             }
             let mut rows = Vec::new();
             self.store().visit_index(model.number(), &mut |row| rows.push(row)).expect("index");
             expected.sort_unstable();
             rows.sort_unstable();
-            assert!(
-                rows == expected,
-                "the index of {} is not that of its entries",
-                model.record.settings.name
-            );
+            assert!(rows == expected, "the index of {} is not that of its entries", model.record.settings.name);
         }
     }
 
@@ -315,11 +275,7 @@ impl<S: LogStore> Suite<'_, S> {
     fn create(&mut self, settings: crate::records::LogSettings) -> usize {
         let place = self.models.len();
         let number = LogNumber(u32::try_from(place).expect("few logs"));
-        assert_eq!(
-            self.store().state().expect("state").next_log,
-            number,
-            "log numbers are consecutive"
-        );
+        assert_eq!(self.store().state().expect("state").next_log, number, "log numbers are consecutive");
         self.models.push(Model::new(number, settings.clone(), self.round.next()));
         let mut round = LogRound::new(number);
         round.create = Some(settings);
@@ -353,11 +309,7 @@ impl<S: LogStore> Suite<'_, S> {
             for log in 0..self.models.len() {
                 self.verify_log(log);
             }
-            assert_eq!(
-                self.store().state().expect("state").round,
-                self.round,
-                "the round number survives"
-            );
+            assert_eq!(self.store().state().expect("state").round, self.round, "the round number survives");
             self.reopen();
         }
     }
@@ -366,31 +318,21 @@ impl<S: LogStore> Suite<'_, S> {
         let (model, store) = (&self.models[log], self.store());
         let name = model.record.settings.name.as_str();
         let records = store.logs(LogQuery::Name(name)).expect("logs");
-        assert_eq!(
-            records.as_slice(),
-            std::slice::from_ref(&model.record),
-            "the record of log {name}"
-        );
+        assert_eq!(records.as_slice(), std::slice::from_ref(&model.record), "the record of log {name}");
 
         let mut entries: Vec<Entry> = Vec::new();
         while let at = entries.len() as u64
             && at < model.entries.len() as u64
         {
-            let page = store
-                .entries(model.number(), LeafIndex(at), LeafIndex(u64::MAX), 1 << 20)
-                .expect("entries");
+            let page = store.entries(model.number(), LeafIndex(at), LeafIndex(u64::MAX), 1 << 20).expect("entries");
             assert!(!page.is_empty(), "entry {at} of log {name} is there");
             entries.extend(page);
         }
         assert!(entries == model.entries, "the entries of log {name}");
 
-        let ids: Vec<TileId> =
-            model.tiles.keys().copied().chain([TileId { level: 0, index: 1 << 30 }]).collect();
+        let ids: Vec<TileId> = model.tiles.keys().copied().chain([TileId { level: 0, index: 1 << 30 }]).collect();
         let expected: Vec<_> = model.tiles.values().cloned().map(Some).chain([None]).collect();
-        assert!(
-            store.tiles(model.number(), &ids).expect("tiles") == expected,
-            "the tiles of log {name}"
-        );
+        assert!(store.tiles(model.number(), &ids).expect("tiles") == expected, "the tiles of log {name}");
 
         let heads = store.heads(model.number(), HeadQuery::FromSize(0), usize::MAX).expect("heads");
         assert_eq!(heads, model.heads, "the history of log {name}");

@@ -72,28 +72,21 @@ pub trait LogStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`ReadError`].
-    fn find(&self, log: LogNumber, lookups: &[Lookup])
-    -> Result<Vec<Option<LeafIndex>>, ReadError>;
+    fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError>;
 
     /// Published heads of `log`, oldest first, at most `heads_max`.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
-    fn heads(
-        &self,
-        log: LogNumber,
-        query: HeadQuery,
-        heads_max: usize,
-    ) -> Result<Vec<PublishedHead>, ReadError>;
+    fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError>;
 
     /// Shows every row of the derived look-up index of `log` to `visit`, in no particular order: for fsck.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
-    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow))
-    -> Result<(), ReadError>;
+    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError>;
 }
 
 /// Which logs.
@@ -163,8 +156,7 @@ impl IndexRow {
     /// Leaf hashes are public, so whoever appends could make millions that share 8 bytes; under a secret nobody can.
     #[must_use]
     pub fn of_leaf(leaf_secret: &[u8; 32], leaf: &Hash, index: LeafIndex) -> Self {
-        let keyed: [u8; 32] =
-            Sha256::new().chain_update(leaf_secret).chain_update(leaf.as_bytes()).finalize().into();
+        let keyed: [u8; 32] = Sha256::new().chain_update(leaf_secret).chain_update(leaf.as_bytes()).finalize().into();
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&keyed[..8]);
         Self::Leaf { prefix, index }

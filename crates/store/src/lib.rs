@@ -15,14 +15,11 @@ mod contract;
 mod memory;
 mod records;
 
-pub use contract::{
-    CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal,
-};
+pub use contract::{CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal};
 pub use memory::{Fault, InjectedFault, MemoryDisk, MemoryStore, StaleHandle};
 pub use records::{
-    Entry, Extension, HeadSignature, IdentityHash, LogNumber, LogRecord, LogRound, LogSettings,
-    LogState, PackedBundle, Piece, Profile, PublishedHead, Round, RoundNumber, StoreState,
-    StoredHead,
+    Entry, Extension, HeadSignature, IdentityHash, LogNumber, LogRecord, LogRound, LogSettings, LogState, PackedBundle,
+    Piece, Profile, PublishedHead, Round, RoundNumber, StoreState, StoredHead,
 };
 
 /// Entries in a bundle, hashes in a tile (C2SP tlog-tiles).

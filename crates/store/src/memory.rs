@@ -19,9 +19,7 @@ use logwood_merkle::{LeafIndex, TileId};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::contract::{
-    CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal,
-};
+use crate::contract::{CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal};
 use crate::records::{Entry, LogNumber, LogRecord, PublishedHead, Round, RoundNumber, StoreState};
 
 mod image;
@@ -146,11 +144,7 @@ impl MemoryDisk {
 
     /// Changes the history of published heads of a log.
     #[must_use]
-    pub fn tamper_heads(
-        &self,
-        log: LogNumber,
-        change: impl FnOnce(&mut Vec<PublishedHead>),
-    ) -> bool {
+    pub fn tamper_heads(&self, log: LogNumber, change: impl FnOnce(&mut Vec<PublishedHead>)) -> bool {
         self.state.lock().image.tamper_heads(log, change)
     }
 
@@ -168,10 +162,7 @@ impl MemoryDisk {
 }
 
 impl DiskState {
-    fn take_fault(
-        &mut self,
-        applies: impl Fn(Option<RoundNumber>, Fault) -> bool,
-    ) -> Option<Fault> {
+    fn take_fault(&mut self, applies: impl Fn(Option<RoundNumber>, Fault) -> bool) -> Option<Fault> {
         let at = self.faults.iter().position(|&(round, fault)| applies(round, fault))?;
         self.faults.remove(at).map(|(_, fault)| fault)
     }
@@ -221,8 +212,7 @@ impl LogStore for MemoryStore {
         }
         state.image.check(round);
         let fault = state.take_fault(|number, fault| {
-            number.is_none_or(|number| number == round.number)
-                && !matches!(fault, Fault::ReadFails | Fault::OpenFails)
+            number.is_none_or(|number| number == round.number) && !matches!(fault, Fault::ReadFails | Fault::OpenFails)
         });
         let Some(fault) = fault else {
             state.image.apply(round);
@@ -267,28 +257,15 @@ impl LogStore for MemoryStore {
         self.read(|image| Ok(image.tiles(log, tiles)))
     }
 
-    fn find(
-        &self,
-        log: LogNumber,
-        lookups: &[Lookup],
-    ) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+    fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
         self.read(|image| Ok(image.find(log, lookups)))
     }
 
-    fn heads(
-        &self,
-        log: LogNumber,
-        query: HeadQuery,
-        heads_max: usize,
-    ) -> Result<Vec<PublishedHead>, ReadError> {
+    fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
         self.read(|image| Ok(image.heads(log, query, heads_max)))
     }
 
-    fn visit_index(
-        &self,
-        log: LogNumber,
-        visit: &mut dyn FnMut(IndexRow),
-    ) -> Result<(), ReadError> {
+    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         self.read(|image| {
             image.visit_index(log, visit);
             Ok(())

@@ -70,14 +70,7 @@ impl LogRound {
     /// A round that does nothing to `log` yet.
     #[must_use]
     pub fn new(log: LogNumber) -> Self {
-        Self {
-            log,
-            create: None,
-            extend: None,
-            repacked: Vec::new(),
-            published: Vec::new(),
-            state: None,
-        }
+        Self { log, create: None, extend: None, repacked: Vec::new(), published: Vec::new(), state: None }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    BUNDLE_ENTRIES, Entry, Hash, HeadSignature, IdentityHash, LeafIndex, LogNumber, LogRound,
-    LogState, PublishedHead, RoundNumber, TileId, TreeHead, TreeSize,
+    BUNDLE_ENTRIES, Entry, Hash, HeadSignature, IdentityHash, LeafIndex, LogNumber, LogRound, LogState, PublishedHead,
+    RoundNumber, TileId, TreeHead, TreeSize,
 };
 use crate::bundle;
 use crate::records::{Extension, LogRecord, LogSettings, PackedBundle, Piece, Profile, StoredHead};
@@ -23,13 +23,7 @@ impl Model {
     pub(super) fn new(number: LogNumber, settings: LogSettings, round: RoundNumber) -> Self {
         let head = StoredHead { head: TreeHead::empty(), round, time_ms: settings.created_ms };
         let record = LogRecord { number, settings, state: LogState::Active, head };
-        Self {
-            record,
-            entries: Vec::new(),
-            tiles: BTreeMap::new(),
-            heads: Vec::new(),
-            packed: Vec::new(),
-        }
+        Self { record, entries: Vec::new(), tiles: BTreeMap::new(), heads: Vec::new(), packed: Vec::new() }
     }
 
     pub(super) fn number(&self) -> LogNumber {
@@ -46,8 +40,7 @@ impl Model {
         let end = first + count;
         self.entries.extend((first..end).map(make));
 
-        let (mut bundles, mut pieces, mut tiles, mut at) =
-            (Vec::new(), Vec::new(), Vec::new(), first);
+        let (mut bundles, mut pieces, mut tiles, mut at) = (Vec::new(), Vec::new(), Vec::new(), first);
         while at < end {
             let number = at / BUNDLE_ENTRIES;
             let bundle_end = (number + 1) * BUNDLE_ENTRIES;
@@ -59,15 +52,9 @@ impl Model {
                 pieces.push(Piece { first: LeafIndex(at), entries: entries.to_vec() });
             }
             if to == bundle_end {
-                let leaves = self
-                    .slice(number * BUNDLE_ENTRIES, bundle_end)
-                    .iter()
-                    .map(|entry| leaf(&entry.bytes));
+                let leaves = self.slice(number * BUNDLE_ENTRIES, bundle_end).iter().map(|entry| leaf(&entry.bytes));
                 let hashes: Vec<u8> = leaves.flat_map(|hash| *hash.as_bytes()).collect();
-                tiles.push((
-                    TileId { level: 1, index: number },
-                    hashes.iter().rev().copied().collect(),
-                ));
+                tiles.push((TileId { level: 1, index: number }, hashes.iter().rev().copied().collect()));
                 tiles.push((TileId { level: 0, index: number }, hashes.into()));
             }
             at = to;
@@ -98,8 +85,7 @@ impl Model {
 
     pub(super) fn adopt(&mut self, round: RoundNumber, log_round: &LogRound) {
         if let Some(extension) = &log_round.extend {
-            self.record.head =
-                StoredHead { head: extension.head, round, time_ms: extension.time_ms };
+            self.record.head = StoredHead { head: extension.head, round, time_ms: extension.time_ms };
             self.tiles.extend(extension.tiles.iter().cloned());
             self.packed.extend(extension.bundles.iter().map(|bundle| bundle.index));
         }
@@ -122,10 +108,7 @@ impl Model {
 
 /// An entry like no other, with an identity.
 pub(super) fn entry(log: usize, index: u64) -> Entry {
-    let bytes = format!(
-        "log {log}, event {index}: {}",
-        "something happened; ".repeat(1 + (index % 7) as usize)
-    );
+    let bytes = format!("log {log}, event {index}: {}", "something happened; ".repeat(1 + (index % 7) as usize));
     Entry { bytes: bytes.into(), identity: Some(identity(log as u64, index)) }
 }
 

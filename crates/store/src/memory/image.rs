@@ -9,8 +9,8 @@ use crate::BUNDLE_ENTRIES;
 use crate::bundle::{self, Bundle};
 use crate::contract::{HeadQuery, IndexRow, LogQuery, Lookup, ReadError};
 use crate::records::{
-    Entry, Extension, IdentityHash, LogNumber, LogRecord, LogRound, LogState, PackedBundle, Piece,
-    PublishedHead, Round, RoundNumber, StoreState, StoredHead,
+    Entry, Extension, IdentityHash, LogNumber, LogRecord, LogRound, LogState, PackedBundle, Piece, PublishedHead,
+    Round, RoundNumber, StoreState, StoredHead,
 };
 
 /// Fixed, so that a test that fails fails again.
@@ -60,11 +60,7 @@ impl Image {
     pub(super) fn apply(&mut self, round: &Round) {
         for log_round in &round.logs {
             if let Some(settings) = &log_round.create {
-                let head = StoredHead {
-                    head: TreeHead::empty(),
-                    round: round.number,
-                    time_ms: settings.created_ms,
-                };
+                let head = StoredHead { head: TreeHead::empty(), round: round.number, time_ms: settings.created_ms };
                 let (number, settings) = (log_round.log, settings.clone());
                 let record = LogRecord { number, settings, state: LogState::Active, head };
                 self.logs.push(Log::new(record));
@@ -86,9 +82,7 @@ impl Image {
     pub(super) fn logs(&self, query: LogQuery<'_>) -> Vec<LogRecord> {
         let records = self.logs.iter().map(|log| &log.record);
         match query {
-            LogQuery::Name(name) => {
-                records.filter(|record| record.settings.name == name).cloned().collect()
-            }
+            LogQuery::Name(name) => records.filter(|record| record.settings.name == name).cloned().collect(),
             LogQuery::After { name, logs_max } => {
                 let after = records.filter(|record| record.settings.name.as_str() > name);
                 let mut found: Vec<_> = after.cloned().collect();
@@ -136,20 +130,13 @@ impl Image {
         lookups.iter().map(|lookup| find(lookup).map(LeafIndex)).collect()
     }
 
-    pub(super) fn heads(
-        &self,
-        log: LogNumber,
-        query: HeadQuery,
-        heads_max: usize,
-    ) -> Vec<PublishedHead> {
+    pub(super) fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Vec<PublishedHead> {
         let Some(log) = self.log(log) else { return Vec::new() };
         let mut by_time: Vec<_> = log.heads.values().collect();
         by_time.sort_by_key(|head| (head.time_ms, head.head.size));
         let chosen: Vec<_> = match query {
             HeadQuery::FromSize(size) => log.heads.range(size..).map(|(_, head)| head).collect(),
-            HeadQuery::FromTime(time_ms) => {
-                by_time.into_iter().filter(|head| head.time_ms >= time_ms).collect()
-            }
+            HeadQuery::FromTime(time_ms) => by_time.into_iter().filter(|head| head.time_ms >= time_ms).collect(),
             HeadQuery::Latest => log.heads.values().next_back().into_iter().collect(),
         };
         chosen.into_iter().take(heads_max).cloned().collect()
@@ -171,8 +158,7 @@ impl Image {
         let Some(log) = self.logs.get_mut(log.0 as usize) else { return false };
         let (number, place) = split(index.0);
         if let Some(bundle) = log.bundles.get_mut(&number) {
-            let mut entries =
-                unpacked(bundle, 0..256).expect("tampered with by this function only");
+            let mut entries = unpacked(bundle, 0..256).expect("tampered with by this function only");
             entries[place].bytes = bytes;
             *bundle = bundle::pack(number, &entries);
             return true;
@@ -180,9 +166,7 @@ impl Image {
         let Some((first, piece)) = log.pieces.range_mut(..=index.0).next_back() else {
             return false;
         };
-        let Some(entry) =
-            usize::try_from(index.0 - first).ok().and_then(|at| piece.entries.get_mut(at))
-        else {
+        let Some(entry) = usize::try_from(index.0 - first).ok().and_then(|at| piece.entries.get_mut(at)) else {
             return false;
         };
         entry.bytes = bytes;
@@ -194,19 +178,11 @@ impl Image {
         stored.map(|stored| *stored = bytes).is_some()
     }
 
-    pub(super) fn tamper_record(
-        &mut self,
-        log: LogNumber,
-        change: impl FnOnce(&mut LogRecord),
-    ) -> bool {
+    pub(super) fn tamper_record(&mut self, log: LogNumber, change: impl FnOnce(&mut LogRecord)) -> bool {
         self.logs.get_mut(log.0 as usize).map(|log| change(&mut log.record)).is_some()
     }
 
-    pub(super) fn tamper_heads(
-        &mut self,
-        log: LogNumber,
-        change: impl FnOnce(&mut Vec<PublishedHead>),
-    ) -> bool {
+    pub(super) fn tamper_heads(&mut self, log: LogNumber, change: impl FnOnce(&mut Vec<PublishedHead>)) -> bool {
         let Some(log) = self.logs.get_mut(log.0 as usize) else { return false };
         let mut heads: Vec<_> = std::mem::take(&mut log.heads).into_values().collect();
         change(&mut heads);
@@ -262,8 +238,7 @@ impl Log {
     }
 
     fn extend(&mut self, round: RoundNumber, extension: &Extension) {
-        let numbered =
-            (extension.first.0..).zip(extension.leaves.iter().zip(&extension.identities));
+        let numbered = (extension.first.0..).zip(extension.leaves.iter().zip(&extension.identities));
         for (index, (leaf, identity)) in numbered {
             if let Some(identity) = identity {
                 self.identities.insert(*identity, index);
@@ -286,9 +261,7 @@ impl Log {
             let corrupt = |error| ReadError::Corrupt { what: format!("bundle {number}: {error}") };
             return unpacked(bundle, place..places).map_err(corrupt);
         }
-        let missing = || ReadError::Corrupt {
-            what: format!("entry {at} is neither in a bundle nor in a piece"),
-        };
+        let missing = || ReadError::Corrupt { what: format!("entry {at} is neither in a bundle nor in a piece") };
         let (first, piece) = self.pieces.range(..=at).next_back().ok_or_else(missing)?;
         let skip = usize::try_from(at - first).unwrap_or(usize::MAX);
         let take = usize::try_from(end - at).unwrap_or(usize::MAX);
@@ -301,45 +274,26 @@ fn split(index: u64) -> (u64, usize) {
     (index / BUNDLE_ENTRIES, usize::try_from(index % BUNDLE_ENTRIES).expect("below 256"))
 }
 
-fn unpacked(
-    bundle: &PackedBundle,
-    places: std::ops::Range<usize>,
-) -> Result<Vec<Entry>, bundle::BundleError> {
+fn unpacked(bundle: &PackedBundle, places: std::ops::Range<usize>) -> Result<Vec<Entry>, bundle::BundleError> {
     let entries = Bundle::parse(&bundle.data)?.entries(places.clone(), usize::MAX)?;
     let identities = bundle.identities[places].iter().copied();
-    Ok(entries
-        .into_iter()
-        .zip(identities)
-        .map(|(bytes, identity)| Entry { bytes, identity })
-        .collect())
+    Ok(entries.into_iter().zip(identities).map(|(bytes, identity)| Entry { bytes, identity }).collect())
 }
 
 fn check_extension(extension: &Extension, size: u64) {
     assert_eq!(extension.first.0, size, "entries are appended at the size of the tree");
     assert!(!extension.leaves.is_empty(), "an extension has entries");
-    assert_eq!(
-        extension.leaves.len(),
-        extension.identities.len(),
-        "an identity or none for each leaf"
-    );
-    assert_eq!(
-        extension.head.size.0,
-        size + extension.leaves.len() as u64,
-        "the head covers the new entries"
-    );
+    assert_eq!(extension.leaves.len(), extension.identities.len(), "an identity or none for each leaf");
+    assert_eq!(extension.head.size.0, size + extension.leaves.len() as u64, "the head covers the new entries");
 
-    let bundles =
-        extension.bundles.iter().map(|bundle| (bundle.index * BUNDLE_ENTRIES, BUNDLE_ENTRIES));
+    let bundles = extension.bundles.iter().map(|bundle| (bundle.index * BUNDLE_ENTRIES, BUNDLE_ENTRIES));
     let pieces = extension.pieces.iter().map(|piece| (piece.first.0, piece.entries.len() as u64));
     let mut parts: Vec<_> = bundles.chain(pieces).collect();
     parts.sort_unstable();
     let mut at = size;
     for (first, count) in parts {
         assert_eq!(first, at, "bundles and pieces hold each new entry once");
-        assert!(
-            count > 0 && first / BUNDLE_ENTRIES == (first + count - 1) / BUNDLE_ENTRIES,
-            "no piece spans bundles"
-        );
+        assert!(count > 0 && first / BUNDLE_ENTRIES == (first + count - 1) / BUNDLE_ENTRIES, "no piece spans bundles");
         at += count;
     }
     assert_eq!(at, extension.head.size.0, "bundles and pieces hold each new entry once");

@@ -1,3 +1,5 @@
+//! The memory store against the conformance suite, and its faults.
+
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 
 use super::*;
@@ -61,9 +63,7 @@ fn disk_with_one_round() -> (MemoryDisk, MemoryStore) {
 
 #[test]
 fn a_refused_round_may_be_tried_again() {
-    for (fault, refusal) in
-        [(Fault::RefuseStalled, Refusal::Stalled), (Fault::RefuseDiskFull, Refusal::DiskFull)]
-    {
+    for (fault, refusal) in [(Fault::RefuseStalled, Refusal::Stalled), (Fault::RefuseDiskFull, Refusal::DiskFull)] {
         let (disk, store) = disk_with_one_round();
         disk.fail_next(fault);
         let refused = store.commit(&round(2));
@@ -76,20 +76,12 @@ fn a_refused_round_may_be_tried_again() {
 
 #[test]
 fn an_unknown_outcome_ends_the_handle_and_the_disk_decides() {
-    for (fault, plain, after_power_loss) in
-        [(Fault::Lost, 1, 1), (Fault::SyncFailed, 2, 1), (Fault::Persisted, 2, 2)]
-    {
+    for (fault, plain, after_power_loss) in [(Fault::Lost, 1, 1), (Fault::SyncFailed, 2, 1), (Fault::Persisted, 2, 2)] {
         for power_fails in [false, true] {
             let (disk, store) = disk_with_one_round();
             disk.fail_round(RoundNumber(2), fault);
-            assert!(
-                matches!(store.commit(&round(2)), Err(CommitError::Unknown { .. })),
-                "{fault:?}"
-            );
-            assert!(
-                matches!(store.commit(&round(2)), Err(CommitError::Unknown { .. })),
-                "no further commit"
-            );
+            assert!(matches!(store.commit(&round(2)), Err(CommitError::Unknown { .. })), "{fault:?}");
+            assert!(matches!(store.commit(&round(2)), Err(CommitError::Unknown { .. })), "no further commit");
             assert_eq!(size(&store), 1, "reads go on");
             if power_fails {
                 disk.power_loss();
@@ -124,10 +116,7 @@ fn reads_and_opens_fail_once() {
     assert!(MemoryStore::open(&disk).is_err());
     store.commit(&round(2)).expect("an open that failed fences nobody");
     let next = open(&disk);
-    assert!(
-        matches!(store.commit(&round(3)), Err(CommitError::Unknown { .. })),
-        "the old handle is fenced"
-    );
+    assert!(matches!(store.commit(&round(3)), Err(CommitError::Unknown { .. })), "the old handle is fenced");
     next.commit(&round(3)).expect("the new one is not");
 }
 
