@@ -127,7 +127,9 @@ async fn catch_the_operator(
 ) -> anyhow::Result<()> {
     let forged = dir.join("forged");
     let victim = forge::rewrite(data, &forged)?;
-    line(&format!("7. A malicious operator rewrites entry {victim} on a copy, and every hash and signature above it."))?;
+    line(&format!(
+        "7. A malicious operator rewrites entry {victim} on a copy, and every hash and signature above it."
+    ))?;
     let mut server = DemoServer::start(&forged, honest.port)?;
     let auditor = client(&server.url, key, &dir.join("auditor")).await?;
     match auditor.head().await {
@@ -155,7 +157,7 @@ async fn catch_the_operator(
 fn figures(data: &Path, logged: &[Logged], raw_bytes: usize) -> anyhow::Result<String> {
     let mut latency = Histogram::<u64>::new(3).context("a histogram")?;
     for logged in logged {
-        latency.saturating_record(u64::try_from(logged.elapsed.as_micros()).unwrap_or(u64::MAX));
+        latency.record(u64::try_from(logged.elapsed.as_micros())?).context("a latency out of range")?;
     }
     let rounds = RocksStore::open_read_only(&data.join("db"))?.state()?.round;
     let disk = directory_bytes(&data.join("db"))?;

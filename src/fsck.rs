@@ -70,7 +70,9 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
         return Err(Usage { problem }.into());
     }
     if judged == 0 {
-        return Err(Usage { problem: "no log in the directory has one of the keys given: nothing was judged".into() }.into());
+        return Err(
+            Usage { problem: "no log in the directory has one of the keys given: nothing was judged".into() }.into()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -33,9 +33,7 @@ pub(crate) struct ServeArgs {
 /// Serves until a signal comes.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
     anyhow::ensure!(
@@ -55,15 +53,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         Ok(store)
     });
     let admin = args.admin.unwrap_or_else(|| args.data.join("admin.sock"));
-    let options = ServeOptions {
-        data: args.data,
-        grpc: args.grpc,
-        admin,
-        public_url: args.public_url,
-        opener,
-    };
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let options = ServeOptions { data: args.data, grpc: args.grpc, admin, public_url: args.public_url, opener };
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

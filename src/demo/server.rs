@@ -33,7 +33,8 @@ impl DemoServer {
                 key.clone_into(&mut vkey);
             }
             if let Some(address) = line.strip_prefix("serving gRPC on ") {
-                let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).context("the server has no port")?;
+                let port =
+                    address.rsplit(':').next().and_then(|port| port.parse().ok()).context("the server has no port")?;
                 return Ok(Self { child, url: format!("http://{address}"), port, vkey });
             }
         }
@@ -48,7 +49,8 @@ impl DemoServer {
 
     /// SIGTERM, and an orderly end.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("the server has no process id")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("the server has no process id")?;
         kill_process(pid, Signal::TERM)?;
         let status = tokio::task::block_in_place(|| self.child.wait())?;
         ensure!(status.success(), "the server stopped with {status}");

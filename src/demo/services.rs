@@ -51,7 +51,9 @@ pub(super) async fn append_through_a_crash(
             anyhow::Ok(logged)
         }));
     }
-    while acknowledged.load(Ordering::Relaxed) < events.len() / 2 && !tasks.iter().any(tokio::task::JoinHandle::is_finished) {
+    while acknowledged.load(Ordering::Relaxed) < events.len() / 2
+        && !tasks.iter().any(tokio::task::JoinHandle::is_finished)
+    {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     server.kill()?;

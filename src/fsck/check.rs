@@ -68,7 +68,8 @@ pub(crate) fn log(
     let mut walk = Walk { store, record, edge: Vec::new(), range: CompactRange::new(), tiles: 0, expected, next: 0 };
     let mut identities = HashMap::new();
     let progress = ProgressBar::new(size);
-    progress.set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
+    progress
+        .set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
     progress.set_message(format!("checking `{name}`"));
     walk.check_heads()?;
     let mut rows = Vec::new();
@@ -115,7 +116,8 @@ fn stored_heads(
 fn check_signature(record: &LogRecord, head: &PublishedHead, key: &VerifierKey) -> anyhow::Result<()> {
     let (origin, size) = (record.settings.origin.clone(), head.head.size);
     let text = Checkpoint { origin, head: head.head, extensions: Vec::new() }.to_text();
-    let mut ours = head.signatures.iter().filter(|line| line.name == key.name() && line.key_id == key.id().0).peekable();
+    let mut ours =
+        head.signatures.iter().filter(|line| line.name == key.name() && line.key_id == key.id().0).peekable();
     let signed = ours.peek().is_some() && ours.all(|line| key.verify(text.as_bytes(), &line.signature));
     if signed { Ok(()) } else { Err(differs(format!("the published head of size {size} has no good signature"))) }
 }
@@ -194,7 +196,9 @@ impl Walk<'_> {
                     entry(differing.unwrap_or_default()),
                 )))
             }
-            None => Err(differs(format!("log `{}`: tile {}/{} is missing", self.record.settings.name, id.level, id.index))),
+            None => {
+                Err(differs(format!("log `{}`: tile {}/{} is missing", self.record.settings.name, id.level, id.index)))
+            }
         }
     }
 
@@ -224,7 +228,8 @@ fn check_index(
 ) -> anyhow::Result<()> {
     let name = &record.settings.name;
     let leaf_secret = store.state().map_err(read)?.leaf_secret;
-    let expected: HashSet<_> = identities.iter().map(|(identity, index)| IndexRow::of_identity(identity, *index)).collect();
+    let expected: HashSet<_> =
+        identities.iter().map(|(identity, index)| IndexRow::of_identity(identity, *index)).collect();
     let leaf_at = |index: LeafIndex| leaves.get(usize::try_from(index.0).ok()?);
     let (mut identity_rows, mut leaf_rows, mut stray) = (0, 0, None);
     let visited = store.visit_index(record.number, &mut |row| {

@@ -117,9 +117,7 @@ pub(crate) fn fold(subtrees: &[Hash]) -> Hash {
 #[non_exhaustive]
 pub enum CompactRangeError {
     /// The number of hashes does not match the size.
-    #[error(
-        "a tree of {size} leaves has {expected} perfect subtrees, got {actual} hashes: load the nodes again"
-    )]
+    #[error("a tree of {size} leaves has {expected} perfect subtrees, got {actual} hashes: load the nodes again")]
     WrongLength {
         /// Leaves in the tree.
         size: TreeSize,

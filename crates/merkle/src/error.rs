@@ -78,9 +78,7 @@ pub enum ProofError {
         actual: usize,
     },
     /// The left half of a range proof has missing or trailing hashes.
-    #[error(
-        "the range proof has {actual} left hashes, but its first leaf calls for exactly {expected}"
-    )]
+    #[error("the range proof has {actual} left hashes, but its first leaf calls for exactly {expected}")]
     WrongLeftLength {
         /// Left siblings on the path of the range's first leaf.
         expected: usize,
@@ -88,9 +86,7 @@ pub enum ProofError {
         actual: usize,
     },
     /// The right half of a range proof has missing or trailing hashes.
-    #[error(
-        "the range proof has {actual} right hashes, but its last leaf calls for exactly {expected}"
-    )]
+    #[error("the range proof has {actual} right hashes, but its last leaf calls for exactly {expected}")]
     WrongRightLength {
         /// Right siblings on the path of the range's last leaf.
         expected: usize,

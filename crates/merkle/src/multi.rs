@@ -33,11 +33,7 @@ use crate::{Hash, LeafIndex, NodeId, ProofError, TreeHead, TreeSize};
 /// * [`ProofError::IndexOutOfRange`] if an index is `>= head.size`.
 /// * [`ProofError::WrongLength`] if hashes are missing or trail.
 /// * [`ProofError::RootMismatch`] if a leaf or hash is not the tree's.
-pub fn verify(
-    leaves: &[(LeafIndex, Hash)],
-    head: &TreeHead,
-    proof: &[Hash],
-) -> Result<(), ProofError> {
+pub fn verify(leaves: &[(LeafIndex, Hash)], head: &TreeHead, proof: &[Hash]) -> Result<(), ProofError> {
     check_indices(leaves.iter().map(|leaf| leaf.0), head.size)?;
     let indices = leaves.iter().map(|leaf| leaf.0.0).collect();
     check_length(missing_nodes(indices, head.size).len(), proof.len())?;
@@ -69,10 +65,7 @@ pub fn verify(
 }
 
 /// Checks that there are indices, that they strictly increase and that the tree has them.
-pub(crate) fn check_indices(
-    indices: impl Iterator<Item = LeafIndex>,
-    size: TreeSize,
-) -> Result<(), ProofError> {
+pub(crate) fn check_indices(indices: impl Iterator<Item = LeafIndex>, size: TreeSize) -> Result<(), ProofError> {
     let mut previous = None;
     for index in indices {
         match previous.replace(index) {

@@ -76,9 +76,8 @@ pub fn range(range: Range<u64>, size: TreeSize) -> Result<RangePlan, ProofError>
     range::check_bounds(first, range.end - range.start, size)?;
 
     let left = ProofPlan::of_subtrees(CompactRange::node_ids(TreeSize(range.start)), size);
-    let right = siblings(0, range.end - 1, size.0 - 1)
-        .filter(|sibling| sibling.side == Side::Right)
-        .map(|sibling| sibling.id);
+    let right =
+        siblings(0, range.end - 1, size.0 - 1).filter(|sibling| sibling.side == Side::Right).map(|sibling| sibling.id);
     Ok(RangePlan { left, right: ProofPlan::of_subtrees(right, size) })
 }
 

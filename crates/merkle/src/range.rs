@@ -44,12 +44,7 @@ pub struct RangeProof {
 /// * [`ProofError::WrongLeftLength`], [`ProofError::WrongRightLength`] if hashes are
 ///   missing or trail.
 /// * [`ProofError::RootMismatch`] if a leaf or hash is not the tree's.
-pub fn verify(
-    first: LeafIndex,
-    leaves: &[Hash],
-    head: &TreeHead,
-    proof: &RangeProof,
-) -> Result<(), ProofError> {
+pub fn verify(first: LeafIndex, leaves: &[Hash], head: &TreeHead, proof: &RangeProof) -> Result<(), ProofError> {
     let last = check_shape(first, leaves, head.size, proof)?;
 
     // Room for every subtree on the way: none of the appends allocates again.
@@ -141,12 +136,7 @@ impl VerifiedRange {
     /// # Errors
     ///
     /// As [`verify`].
-    pub fn new(
-        first: LeafIndex,
-        leaves: &[Hash],
-        head: &TreeHead,
-        proof: &RangeProof,
-    ) -> Result<Self, ProofError> {
+    pub fn new(first: LeafIndex, leaves: &[Hash], head: &TreeHead, proof: &RangeProof) -> Result<Self, ProofError> {
         let last = check_shape(first, leaves, head.size, proof)?;
         let depth = (u64::BITS - (head.size.0 - 1).leading_zeros()) as usize;
         let mut nodes = Vec::with_capacity(2 * (leaves.len() + depth));
@@ -213,12 +203,7 @@ pub(crate) fn check_bounds(first: LeafIndex, count: u64, size: TreeSize) -> Resu
 }
 
 /// Checks everything about a range proof but its hashes; gives the index of the last leaf.
-fn check_shape(
-    first: LeafIndex,
-    leaves: &[Hash],
-    size: TreeSize,
-    proof: &RangeProof,
-) -> Result<LeafIndex, ProofError> {
+fn check_shape(first: LeafIndex, leaves: &[Hash], size: TreeSize, proof: &RangeProof) -> Result<LeafIndex, ProofError> {
     let count = leaves.len() as u64;
     check_bounds(first, count, size)?;
     let last = first.0 + count - 1;

@@ -34,12 +34,7 @@ use crate::{Hash, LeafIndex, ProofError, TreeHead};
 /// * [`ProofError::IndexOutOfRange`] if `index >= head.size`: always for the empty tree.
 /// * [`ProofError::WrongLength`] if hashes are missing or trail.
 /// * [`ProofError::RootMismatch`] if the climb ends at another root.
-pub fn inclusion(
-    leaf: Hash,
-    index: LeafIndex,
-    head: &TreeHead,
-    proof: &[Hash],
-) -> Result<(), ProofError> {
+pub fn inclusion(leaf: Hash, index: LeafIndex, head: &TreeHead, proof: &[Hash]) -> Result<(), ProofError> {
     if index.0 >= head.size.0 {
         return Err(ProofError::IndexOutOfRange { index, size: head.size });
     }
@@ -107,9 +102,5 @@ pub(crate) fn check_length(expected: usize, actual: usize) -> Result<(), ProofEr
 }
 
 pub(crate) fn check_root(head: &TreeHead, computed: Hash) -> Result<(), ProofError> {
-    if computed == head.root {
-        Ok(())
-    } else {
-        Err(ProofError::RootMismatch { head: *head, computed })
-    }
+    if computed == head.root { Ok(()) } else { Err(ProofError::RootMismatch { head: *head, computed }) }
 }

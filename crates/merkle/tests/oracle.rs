@@ -4,8 +4,7 @@ mod common;
 
 use common::{Tree, corruptions, flip, mth, path, proof, range_proof};
 use logwood_merkle::{
-    CompactRange, Hash, LeafIndex, ProofError, RangeProof, TreeHead, TreeSize, multi, plan, range,
-    verify,
+    CompactRange, Hash, LeafIndex, ProofError, RangeProof, TreeHead, TreeSize, multi, plan, range, verify,
 };
 use proptest::prelude::*;
 use rs_merkle::{Hasher, MerkleProof, MerkleTree};
@@ -78,11 +77,7 @@ fn every_inclusion_proof_to_64() {
         for (index, &leaf) in (0..).zip(&tree.leaves) {
             let id = LeafIndex(index);
             let proof = tree.fetch(&plan::inclusion(id, head.size).unwrap());
-            assert_eq!(
-                proof,
-                path(usize::try_from(index).unwrap(), &tree.leaves),
-                "{index} of {n}"
-            );
+            assert_eq!(proof, path(usize::try_from(index).unwrap(), &tree.leaves), "{index} of {n}");
             assert_eq!(verify::inclusion(leaf, id, &head, &proof), Ok(()));
             assert!(verify::inclusion(flip(leaf), id, &head, &proof).is_err());
             assert!(verify::inclusion(leaf, id, &bad_head(head), &proof).is_err());
@@ -112,8 +107,7 @@ fn every_consistency_proof_to_64() {
                 assert!(verify::consistency(old, new, &bad).is_err(), "{m} to {n}");
             }
             if m < n {
-                let (old, new) =
-                    (TreeHead { root: new.root, ..*old }, TreeHead { root: old.root, ..*new });
+                let (old, new) = (TreeHead { root: new.root, ..*old }, TreeHead { root: old.root, ..*new });
                 assert!(verify::consistency(&old, &new, &consistency).is_err(), "swapped roots");
                 let backwards = ProofError::SizeWentBackwards { old: new.size, new: old.size };
                 assert_eq!(verify::consistency(&new, &old, &consistency), Err(backwards));
@@ -134,18 +128,11 @@ fn every_range_proof_to_64() {
         for a in 0..n {
             for b in a + 1..=n {
                 let planned = plan::range(a as u64..b as u64, head.size).unwrap();
-                let proof = RangeProof {
-                    left: tree.fetch(&planned.left),
-                    right: tree.fetch(&planned.right),
-                };
+                let proof = RangeProof { left: tree.fetch(&planned.left), right: tree.fetch(&planned.right) };
                 assert_eq!(proof, range_proof(a, b, &tree.leaves), "[{a}, {b}) of {n}");
                 assert_eq!(proof.right.len(), right_count(b as u64, n as u64));
                 let (first, leaves) = (LeafIndex(a as u64), &tree.leaves[a..b]);
-                assert_eq!(
-                    range::verify(first, leaves, &head, &proof),
-                    Ok(()),
-                    "[{a}, {b}) of {n}"
-                );
+                assert_eq!(range::verify(first, leaves, &head, &proof), Ok(()), "[{a}, {b}) of {n}");
                 let derived = range::inclusion_proofs(first, leaves, &head, &proof).unwrap();
                 assert_eq!(derived, paths[a..b], "[{a}, {b}) of {n}");
                 refuses_corrupted_range(first, leaves, &head, &proof);
@@ -272,9 +259,7 @@ proptest! {
 
 #[test]
 fn sizes_near_2_to_the_32_and_63_and_64_do_not_overflow() {
-    for size in
-        [1 << 32, 1 << 63, u64::MAX].into_iter().flat_map(|n: u64| [n - 1, n, n.saturating_add(1)])
-    {
+    for size in [1 << 32, 1 << 63, u64::MAX].into_iter().flat_map(|n: u64| [n - 1, n, n.saturating_add(1)]) {
         let head = TreeHead { size: TreeSize(size), root: Hash::default() };
         for index in [0, 1, size / 2, size - 2, size - 1].map(LeafIndex) {
             let inclusion = plan::inclusion(index, head.size).unwrap();

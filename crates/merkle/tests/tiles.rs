@@ -4,8 +4,8 @@ mod common;
 
 use common::{Tree, mth};
 use logwood_merkle::{
-    CompactRange, CompactRangeError, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileError, TileId,
-    TileNodes, TilePath, TreeSize,
+    CompactRange, CompactRangeError, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileError, TileId, TileNodes, TilePath,
+    TreeSize,
 };
 
 #[test]

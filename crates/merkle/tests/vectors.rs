@@ -6,17 +6,13 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use logwood_merkle::{
-    CompactRange, Hash, LeafIndex, RangeProof, TileNodes, TreeHead, TreeSize, range, verify,
-};
+use logwood_merkle::{CompactRange, Hash, LeafIndex, RangeProof, TileNodes, TreeHead, TreeSize, range, verify};
 use serde_json::Value;
 
 /// The folder of a set of vectors, or `None` (and a word about it) if it is not here.
 fn vectors(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("LOGWOOD_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
+    let shared = std::env::var_os("LOGWOOD_SHARED")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
     let folder = shared.join("data/vectors").join(name);
     if !folder.is_dir() {
         println!("skipped: no test data at {}", folder.display());
@@ -214,8 +210,7 @@ fn certificate_leaves(mut bytes: &[u8]) -> Vec<Hash> {
 #[test]
 fn certificate_transparency_tiles() {
     let Some(folder) = vectors("ct-navigli2025h2") else { return };
-    for (name, width) in [("000", 256), ("001", 256), ("002", 256), ("003", 256), ("003.p/10", 10)]
-    {
+    for (name, width) in [("000", 256), ("001", 256), ("002", 256), ("003", 256), ("003.p/10", 10)] {
         let data = fs::read(folder.join("tile/data").join(name)).unwrap();
         let stored = fs::read(folder.join("tile/0").join(name)).unwrap();
         let leaves = certificate_leaves(&data);

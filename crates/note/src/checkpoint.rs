@@ -83,20 +83,13 @@ impl Checkpoint {
     /// * [`CheckpointError::Note`] if the note is malformed, or not signed by `key`.
     /// * [`CheckpointError::Text`] if the signed text is not a checkpoint.
     /// * [`CheckpointError::Origin`] if it is another log's.
-    pub fn open(
-        note: &[u8],
-        key: &VerifierKey,
-        origin: Option<&str>,
-    ) -> Result<Self, CheckpointError> {
+    pub fn open(note: &[u8], key: &VerifierKey, origin: Option<&str>) -> Result<Self, CheckpointError> {
         let note = SignedNote::parse(note)?;
         note.verify(std::slice::from_ref(key))?;
         let checkpoint = Self::parse_text(note.text())?;
         let expected = origin.unwrap_or(key.name());
         if checkpoint.origin != expected {
-            return Err(CheckpointError::Origin {
-                expected: expected.to_owned(),
-                actual: checkpoint.origin,
-            });
+            return Err(CheckpointError::Origin { expected: expected.to_owned(), actual: checkpoint.origin });
         }
         Ok(checkpoint)
     }

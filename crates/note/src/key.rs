@@ -77,11 +77,7 @@ impl KeyId {
     /// Id of the key with this `name`, signature `kind` (one byte) and `public_key`.
     #[must_use]
     pub fn derive(name: &str, kind: u8, public_key: &[u8]) -> Self {
-        let hash = Sha256::new()
-            .chain_update(name)
-            .chain_update([b'\n', kind])
-            .chain_update(public_key)
-            .finalize();
+        let hash = Sha256::new().chain_update(name).chain_update([b'\n', kind]).chain_update(public_key).finalize();
         let bytes: [u8; 32] = hash.into();
         Self(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
@@ -112,8 +108,7 @@ impl VerifierKey {
     /// * [`KeyError::PublicKey`] if the bytes are no point of the curve, or one of small order.
     pub fn from_public_key(name: &str, public_key: &[u8; 32]) -> Result<Self, KeyError> {
         let name = KeyName::new(name)?;
-        let key =
-            ed25519_dalek::VerifyingKey::from_bytes(public_key).map_err(|_| KeyError::PublicKey)?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(public_key).map_err(|_| KeyError::PublicKey)?;
         if key.is_weak() {
             return Err(KeyError::PublicKey);
         }
@@ -274,9 +269,7 @@ pub enum KeyError {
     #[error("not a key: expected <name>+<8 lower-case hex digits>+<base64>; copy the whole line")]
     Syntax,
     /// The name is not one that a key may have.
-    #[error(
-        "not a key name: it must have 1 to {KEY_NAME_BYTES_MAX} bytes, and no space, `+` or control character"
-    )]
+    #[error("not a key name: it must have 1 to {KEY_NAME_BYTES_MAX} bytes, and no space, `+` or control character")]
     Name,
     /// The key's algorithm is not one that this version verifies.
     #[error("keys of type {kind:#04x} are not supported; use an Ed25519 key (type 0x01)")]
@@ -288,9 +281,7 @@ pub enum KeyError {
     #[error("not an Ed25519 public key; ask the key's owner for the right one")]
     PublicKey,
     /// The id is not that of the name and key beside it.
-    #[error(
-        "key id {actual} does not belong to this name and key, whose id is {expected}; copy the whole line"
-    )]
+    #[error("key id {actual} does not belong to this name and key, whose id is {expected}; copy the whole line")]
     IdMismatch {
         /// Id that name and key give.
         expected: KeyId,

@@ -49,8 +49,7 @@ impl SigningKey {
             return Err(KeyFileError::TooLong { path: path.to_owned() });
         }
         let malformed = |source| KeyFileError::Key { path: path.to_owned(), source };
-        let text =
-            std::str::from_utf8(&bytes[..length]).map_err(|_| malformed(KeyError::Syntax))?;
+        let text = std::str::from_utf8(&bytes[..length]).map_err(|_| malformed(KeyError::Syntax))?;
         Self::from_private_text(text.strip_suffix('\n').unwrap_or(text)).map_err(malformed)
     }
 
@@ -74,11 +73,7 @@ impl SigningKey {
                 let _ = fs::remove_file(path);
             }),
         };
-        written.map_err(|source| KeyFileError::Io {
-            action: "create",
-            path: path.to_owned(),
-            source,
-        })
+        written.map_err(|source| KeyFileError::Io { action: "create", path: path.to_owned(), source })
     }
 
     fn write_to(&self, mut file: File, path: &Path) -> io::Result<()> {

@@ -98,9 +98,7 @@ impl fmt::Display for LogName {
 #[non_exhaustive]
 pub enum LogNameError {
     /// The name has other characters than a log name may have, or none, or too many.
-    #[error(
-        "a log name has 1 to 63 of the characters a-z, 0-9, `.`, `_` and `-`, and begins with a letter or digit"
-    )]
+    #[error("a log name has 1 to 63 of the characters a-z, 0-9, `.`, `_` and `-`, and begins with a letter or digit")]
     Syntax,
     /// The name is one of the server's own.
     #[error("names that begin with `logwood.` are reserved; choose another")]
@@ -234,8 +232,7 @@ mod tests {
             assert_eq!(name(accepted).as_str(), accepted);
         }
         let too_long = "a".repeat(LOG_NAME_BYTES_MAX + 1);
-        let refused =
-            ["", ".a", "_a", "-a", "A", "aB", "a/b", "a b", "a\0", "a\n", "ä", "a+b", &too_long];
+        let refused = ["", ".a", "_a", "-a", "A", "aB", "a/b", "a b", "a\0", "a\n", "ä", "a+b", &too_long];
         for refused in refused {
             assert_eq!(refused.parse::<LogName>(), Err(LogNameError::Syntax), "{refused:?}");
         }
@@ -271,16 +268,9 @@ mod tests {
 
     #[test]
     fn public_urls_that_are_no_origin_are_refused() {
-        for url in [
-            "",
-            "log.example",
-            "ftp://a",
-            "https://",
-            "https:///a",
-            "https://u@a",
-            "https://a?b",
-            "https://a/#b",
-        ] {
+        for url in
+            ["", "log.example", "ftp://a", "https://", "https:///a", "https://u@a", "https://a?b", "https://a/#b"]
+        {
             let refused = Origin::under_public_url(url, &name("pay"));
             assert_eq!(refused, Err(OriginError::PublicUrl), "{url:?}");
         }

@@ -113,15 +113,10 @@ impl SignedNote {
         check_unambiguous(keys)?;
         let mut verified = Vec::new();
         for signature in &self.signatures {
-            let claims = |key: &&VerifierKey| {
-                key.id() == signature.id && key.name() == signature.name.as_str()
-            };
+            let claims = |key: &&VerifierKey| key.id() == signature.id && key.name() == signature.name.as_str();
             let Some(key) = keys.iter().find(claims) else { continue };
             if !key.verify(self.text().as_bytes(), &signature.bytes) {
-                return Err(NoteError::BadSignature {
-                    name: signature.name.clone(),
-                    id: signature.id,
-                });
+                return Err(NoteError::BadSignature { name: signature.name.clone(), id: signature.id });
             }
             verified.push(signature);
         }
@@ -178,9 +173,7 @@ fn parse_line(line: &str) -> Option<NoteSignature> {
 /// 32 bits of key id collide if somebody wants them to, and then a line claims two keys.
 fn check_unambiguous(keys: &[VerifierKey]) -> Result<(), NoteError> {
     for (i, key) in keys.iter().enumerate() {
-        let clash = |other: &VerifierKey| {
-            other != key && other.id() == key.id() && other.name() == key.name()
-        };
+        let clash = |other: &VerifierKey| other != key && other.id() == key.id() && other.name() == key.name();
         if keys[..i].iter().any(clash) {
             return Err(NoteError::AmbiguousKeys { id: key.id() });
         }

@@ -132,11 +132,7 @@ fn parse_range(line: &str) -> Option<Range<u64>> {
     (!range.is_empty()).then_some(range)
 }
 
-fn parse_side(
-    lines: &mut Lines<'_>,
-    prefix: &str,
-    expected: &'static str,
-) -> Result<Vec<Hash>, MalformedLine> {
+fn parse_side(lines: &mut Lines<'_>, prefix: &str, expected: &'static str) -> Result<Vec<Hash>, MalformedLine> {
     let count = lines.decimal(prefix, expected)?;
     if count > SIDE_HASHES_MAX as u64 {
         return Err(lines.malformed(expected));

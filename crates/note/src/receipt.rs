@@ -107,12 +107,7 @@ impl Receipt {
     /// * [`ReceiptError::Checkpoint`] if the checkpoint is malformed, is not signed by `key`, or
     ///   is another log's; the error inside tells which.
     /// * [`ReceiptError::Inclusion`] if the proof does not lead from entry to checkpoint.
-    pub fn verify(
-        &self,
-        entry: &[u8],
-        key: &VerifierKey,
-        origin: Option<&str>,
-    ) -> Result<Checkpoint, ReceiptError> {
+    pub fn verify(&self, entry: &[u8], key: &VerifierKey, origin: Option<&str>) -> Result<Checkpoint, ReceiptError> {
         self.verify_leaf(Hash::leaf(entry), key, origin)
     }
 
@@ -121,12 +116,7 @@ impl Receipt {
     /// # Errors
     ///
     /// As [`Receipt::verify`].
-    pub fn verify_leaf(
-        &self,
-        leaf: Hash,
-        key: &VerifierKey,
-        origin: Option<&str>,
-    ) -> Result<Checkpoint, ReceiptError> {
+    pub fn verify_leaf(&self, leaf: Hash, key: &VerifierKey, origin: Option<&str>) -> Result<Checkpoint, ReceiptError> {
         let checkpoint = Checkpoint::open(&self.checkpoint, key, origin)?;
         verify::inclusion(leaf, self.index, &checkpoint.head, &self.proof)?;
         Ok(checkpoint)

@@ -41,11 +41,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line, a decimal after `prefix`.
-    pub(crate) fn decimal(
-        &mut self,
-        prefix: &str,
-        expected: &'static str,
-    ) -> Result<u64, MalformedLine> {
+    pub(crate) fn decimal(&mut self, prefix: &str, expected: &'static str) -> Result<u64, MalformedLine> {
         let line = self.next(expected)?;
         line.strip_prefix(prefix).and_then(decimal).ok_or(self.malformed(expected))
     }
@@ -125,20 +121,7 @@ mod tests {
         assert_eq!(decimal("0"), Some(0));
         assert_eq!(decimal("10"), Some(10));
         assert_eq!(decimal("18446744073709551615"), Some(u64::MAX));
-        for refused in [
-            "",
-            "00",
-            "01",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "1_0",
-            "0x1",
-            "١",
-            "1e3",
-            "18446744073709551616",
-        ] {
+        for refused in ["", "00", "01", "+1", "-1", " 1", "1 ", "1_0", "0x1", "١", "1e3", "18446744073709551616"] {
             assert_eq!(decimal(refused), None, "{refused:?}");
         }
     }

@@ -228,8 +228,12 @@ impl<T> Sequencer<T> {
         if self.is_empty() {
             return None;
         }
-        let mut sealed =
-            SealedRound { round: None, views: Vec::new(), tiles: Vec::new(), answers: std::mem::take(&mut self.answers) };
+        let mut sealed = SealedRound {
+            round: None,
+            views: Vec::new(),
+            tiles: Vec::new(),
+            answers: std::mem::take(&mut self.answers),
+        };
         let open = std::mem::take(&mut self.open);
         if open.is_empty() {
             return Some(sealed);

@@ -59,8 +59,8 @@ impl LogTail {
                 0 => leaf_hashes(store, record, first..entries)?,
                 _ => tile_roots(store, record, level - 1, first..entries)?,
             };
-            let width = usize::try_from(entries - first).expect("below 256");
-            if hashes.len() != width {
+            let width = entries - first;
+            if hashes.len() as u64 != width {
                 return Err(damaged(format!("{} of {width} hashes are left at tile level {level}", hashes.len())));
             }
             edge.push(Arc::new(TileNodes::from_hashes(&hashes).map_err(|error| damaged(error.to_string()))?));
@@ -94,11 +94,7 @@ impl LogTail {
     }
 }
 
-fn leaf_hashes(
-    store: &dyn LogStore,
-    record: &LogRecord,
-    range: std::ops::Range<u64>,
-) -> Result<Vec<Hash>, LoadError> {
+fn leaf_hashes(store: &dyn LogStore, record: &LogRecord, range: std::ops::Range<u64>) -> Result<Vec<Hash>, LoadError> {
     let mut hashes = Vec::new();
     let mut next = range.start;
     while next < range.end {

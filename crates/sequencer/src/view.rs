@@ -33,7 +33,11 @@ impl LogView {
         self.head
     }
 
-    /// Where to find `node`, which must be a perfect subtree inside the tree.
+    /// Where to find `node`.
+    ///
+    /// # Panics
+    ///
+    /// If `node` is not a perfect subtree inside the tree: plans name no other.
     #[must_use]
     pub fn place(&self, node: NodeId) -> NodePlace {
         let (tile, sub_level, offset) = TileId::of_node(node);

@@ -102,12 +102,18 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    async fn create_log(&self, request: Request<v1::CreateLogRequest>) -> Result<Response<v1::CreateLogResponse>, Status> {
+    async fn create_log(
+        &self,
+        request: Request<v1::CreateLogRequest>,
+    ) -> Result<Response<v1::CreateLogResponse>, Status> {
         let log = create_log(&self.0, request.get_ref()).await?;
         Ok(Response::new(v1::CreateLogResponse { info: Some(self.0.info(&log)) }))
     }
 
-    async fn freeze_log(&self, request: Request<v1::FreezeLogRequest>) -> Result<Response<v1::FreezeLogResponse>, Status> {
+    async fn freeze_log(
+        &self,
+        request: Request<v1::FreezeLogRequest>,
+    ) -> Result<Response<v1::FreezeLogResponse>, Status> {
         let info = self.set_state(&request.get_ref().log, LogState::Frozen).await?;
         Ok(Response::new(v1::FreezeLogResponse { info: Some(info) }))
     }

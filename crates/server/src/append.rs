@@ -44,13 +44,17 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     let (released, reached) = wait_for(&log, released, level, wait_ms).await;
     let store = core.store()?;
     let view = (log.number, &released.view);
-    let inclusion = core.shared.nodes.inclusion(&*store, view, index, released.view.head().size).map_err(status::node)?;
+    let inclusion =
+        core.shared.nodes.inclusion(&*store, view, index, released.view.head().size).map_err(status::node)?;
     let mut head = core.signed_head(&log, &released, request.known_size)?;
     head.level = reached.into();
     Ok(v1::AppendResponse { index: index.0, duplicate, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
 }
 
-pub(crate) async fn append_batch(core: &Core, request: v1::AppendBatchRequest) -> Result<v1::AppendBatchResponse, Status> {
+pub(crate) async fn append_batch(
+    core: &Core,
+    request: v1::AppendBatchRequest,
+) -> Result<v1::AppendBatchResponse, Status> {
     let log = core.log(&request.log)?;
     let level = level(request.wait)?;
     let count = request.entries.len();
@@ -228,7 +232,8 @@ fn prove(core: &Core, log: &LogHandle, released: &Released, runs: &mut [v1::Run]
     let size = released.view.head().size;
     for run in runs {
         let range: Range<u64> = run.first_index..run.first_index + run.request_ids.len() as u64;
-        let proof = core.shared.nodes.range(&*store, (log.number, &released.view), range, size).map_err(status::node)?;
+        let proof =
+            core.shared.nodes.range(&*store, (log.number, &released.view), range, size).map_err(status::node)?;
         run.range_proof = Some(range_proof_to_message(&proof));
     }
     Ok(())
@@ -270,7 +275,11 @@ fn check_covered(released: &Released, index: LeafIndex) -> Result<(), Status> {
     if index.0 < released.view.head().size.0 {
         return Ok(());
     }
-    Err(status::with_reason(Code::FailedPrecondition, Reason::RollbackGuard, "the head that covers the entry was not signed"))
+    Err(status::with_reason(
+        Code::FailedPrecondition,
+        Reason::RollbackGuard,
+        "the head that covers the entry was not signed",
+    ))
 }
 
 /// The level that a request waits for.

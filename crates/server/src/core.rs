@@ -9,7 +9,9 @@ use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
 use logwood_sequencer::{LogTail, NewEntry, Submission};
-use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore};
+use logwood_store::{
+    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore,
+};
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -149,8 +151,12 @@ impl Core {
     pub(crate) fn check_appendable(&self, log: &LogHandle, entries: usize) -> Result<(), Status> {
         match *log.state.read() {
             LogState::Active => {}
-            LogState::Frozen => return Err(status::precondition(Reason::Frozen, "the log is frozen: read-only until it is thawed")),
-            LogState::Sealed { .. } => return Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever")),
+            LogState::Frozen => {
+                return Err(status::precondition(Reason::Frozen, "the log is frozen: read-only until it is thawed"));
+            }
+            LogState::Sealed { .. } => {
+                return Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever"));
+            }
         }
         if log.signer.is_none() {
             return Err(status::precondition(Reason::RollbackGuard, "the log's key file is missing: it is read-only"));
@@ -162,13 +168,20 @@ impl Core {
     }
 
     /// Queues entries of one log and waits until their round is released.
-    pub(crate) async fn submit(&self, log: &LogHandle, entries: Vec<NewEntry>) -> Result<(Acknowledged, Arc<Released>), Status> {
+    pub(crate) async fn submit(
+        &self,
+        log: &LogHandle,
+        entries: Vec<NewEntry>,
+    ) -> Result<(Acknowledged, Arc<Released>), Status> {
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let kib = entries.iter().map(|entry| entry.bytes.len().div_ceil(1024)).sum::<usize>();
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         let room = |semaphore: &Arc<Semaphore>, permits| {
             Arc::clone(semaphore).try_acquire_many_owned(permits).map_err(|_| {
-                status::exhausted("queue", format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_KIB_MAX} KiB"))
+                status::exhausted(
+                    "queue",
+                    format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_KIB_MAX} KiB"),
+                )
             })
         };
         let permits = vec![room(&self.queue_entries, count)?, room(&self.queue_kib, kib)?];
@@ -190,13 +203,19 @@ impl Core {
     }
 
     /// The head of an answer, with its consistency proof from `known_size`.
-    pub(crate) fn signed_head(&self, log: &LogHandle, released: &Released, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+    pub(crate) fn signed_head(
+        &self,
+        log: &LogHandle,
+        released: &Released,
+        known_size: u64,
+    ) -> Result<v1::SignedTreeHead, Status> {
         let head = released.view.head();
         check_known(known_size, head.size.0)?;
         let mut consistency = Vec::new();
         if known_size != 0 && known_size != head.size.0 {
             let store = self.store()?;
-            let proof = self.shared.nodes.consistency(&*store, (log.number, &released.view), TreeSize(known_size), head.size);
+            let proof =
+                self.shared.nodes.consistency(&*store, (log.number, &released.view), TreeSize(known_size), head.size);
             consistency = hashes_to_bytes(&proof.map_err(status::node)?);
         }
         Ok(v1::SignedTreeHead {
@@ -208,7 +227,12 @@ impl Core {
     }
 
     /// A published head, with its consistency proof from `known_size`.
-    pub(crate) fn published_head(&self, log: &LogHandle, published: &Published, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+    pub(crate) fn published_head(
+        &self,
+        log: &LogHandle,
+        published: &Published,
+        known_size: u64,
+    ) -> Result<v1::SignedTreeHead, Status> {
         check_known(known_size, published.head.size.0)?;
         let mut consistency = Vec::new();
         if known_size != 0 && known_size != published.head.size.0 {
@@ -243,7 +267,10 @@ impl Core {
 
     /// The signed seal of a log at its present head.
     pub(crate) fn seal(log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
-        let signer = log.signer.as_ref().ok_or_else(|| status::precondition(Reason::RollbackGuard, "the log's key file is missing"))?;
+        let signer = log
+            .signer
+            .as_ref()
+            .ok_or_else(|| status::precondition(Reason::RollbackGuard, "the log's key file is missing"))?;
         let head = log.released.load().view.head();
         let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
         Ok(seal.sign(signer.key()).into())

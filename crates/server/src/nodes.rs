@@ -101,7 +101,13 @@ impl Nodes {
         Ok(self.hash(store, log, view, NodeId { level: 0, index: index.0 })?)
     }
 
-    fn prove(&self, store: &dyn LogStore, log: LogNumber, view: &LogView, plan: &ProofPlan) -> Result<Vec<Hash>, NodeError> {
+    fn prove(
+        &self,
+        store: &dyn LogStore,
+        log: LogNumber,
+        view: &LogView,
+        plan: &ProofPlan,
+    ) -> Result<Vec<Hash>, NodeError> {
         let mut hashes = Vec::with_capacity(plan.nodes().len());
         for &node in plan.nodes() {
             hashes.push(self.hash(store, log, view, node)?);

@@ -50,7 +50,10 @@ fn page(page_size: u32) -> Result<usize, Status> {
     }
 }
 
-pub(crate) fn list_tree_heads(core: &Core, request: &v1::ListTreeHeadsRequest) -> Result<v1::ListTreeHeadsResponse, Status> {
+pub(crate) fn list_tree_heads(
+    core: &Core,
+    request: &v1::ListTreeHeadsRequest,
+) -> Result<v1::ListTreeHeadsResponse, Status> {
     let log = core.log(&request.log)?;
     let page = page(request.page_size)?;
     check_known(request.known_size, log.released.load().view.head().size.0)?;
@@ -88,7 +91,8 @@ pub(crate) async fn watch_tree_heads(
     loop {
         watch.borrow_and_update();
         loop {
-            let page = core.store()?.heads(log.number, HeadQuery::FromSize(from), PAGE_ENTRIES_MAX).map_err(status::read)?;
+            let page =
+                core.store()?.heads(log.number, HeadQuery::FromSize(from), PAGE_ENTRIES_MAX).map_err(status::read)?;
             if page.is_empty() {
                 break;
             }
@@ -158,7 +162,12 @@ pub(crate) fn get_entry(core: &Core, request: &v1::GetEntryRequest) -> Result<v1
     let inclusion = core.shared.nodes.inclusion(&*store, view, index, TreeSize(size)).map_err(status::node)?;
     let entry = store.entries(log.number, index, LeafIndex(index.0 + 1), 1).map_err(status::read)?.pop();
     let entry = entry.ok_or_else(|| Status::data_loss("an entry is missing; the operator must run `logwood fsck`"))?;
-    Ok(v1::GetEntryResponse { index: index.0, entry: entry.bytes, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
+    Ok(v1::GetEntryResponse {
+        index: index.0,
+        entry: entry.bytes,
+        head: Some(head),
+        inclusion: hashes_to_bytes(&inclusion),
+    })
 }
 
 pub(crate) async fn read_entries(
@@ -236,7 +245,10 @@ fn proof_size(asked: u64, head: u64) -> Result<TreeSize, Status> {
     }
 }
 
-pub(crate) fn get_inclusion_proof(core: &Core, request: &v1::GetInclusionProofRequest) -> Result<v1::GetInclusionProofResponse, Status> {
+pub(crate) fn get_inclusion_proof(
+    core: &Core,
+    request: &v1::GetInclusionProofRequest,
+) -> Result<v1::GetInclusionProofResponse, Status> {
     let log = core.log(&request.log)?;
     let released = log.released.load_full();
     let by = match &request.by {
@@ -252,16 +264,27 @@ pub(crate) fn get_inclusion_proof(core: &Core, request: &v1::GetInclusionProofRe
     let head = core.signed_head(&log, &released, request.known_size)?;
     let view = (log.number, &released.view);
     let inclusion = core.shared.nodes.inclusion(&*core.store()?, view, index, size).map_err(status::node)?;
-    Ok(v1::GetInclusionProofResponse { index: index.0, size: size.0, inclusion: hashes_to_bytes(&inclusion), head: Some(head) })
+    Ok(v1::GetInclusionProofResponse {
+        index: index.0,
+        size: size.0,
+        inclusion: hashes_to_bytes(&inclusion),
+        head: Some(head),
+    })
 }
 
-pub(crate) fn get_inclusion_proofs(core: &Core, request: &v1::GetInclusionProofsRequest) -> Result<v1::GetInclusionProofsResponse, Status> {
+pub(crate) fn get_inclusion_proofs(
+    core: &Core,
+    request: &v1::GetInclusionProofsRequest,
+) -> Result<v1::GetInclusionProofsResponse, Status> {
     let log = core.log(&request.log)?;
     let released = log.released.load_full();
     let size = proof_size(request.size, released.view.head().size.0)?;
     let count = request.indices.len();
     if count == 0 || count > MULTIPROOF_INDICES_MAX {
-        return Err(status::invalid("indices", format!("a multiproof has 1 to {MULTIPROOF_INDICES_MAX} indices, not {count}")));
+        return Err(status::invalid(
+            "indices",
+            format!("a multiproof has 1 to {MULTIPROOF_INDICES_MAX} indices, not {count}"),
+        ));
     }
     if !request.indices.is_sorted_by(|a, b| a < b) {
         return Err(status::invalid("indices", "must be strictly increasing"));
@@ -284,7 +307,10 @@ pub(crate) fn get_inclusion_proofs(core: &Core, request: &v1::GetInclusionProofs
     })
 }
 
-pub(crate) fn get_range_proof(core: &Core, request: &v1::GetRangeProofRequest) -> Result<v1::GetRangeProofResponse, Status> {
+pub(crate) fn get_range_proof(
+    core: &Core,
+    request: &v1::GetRangeProofRequest,
+) -> Result<v1::GetRangeProofResponse, Status> {
     let log = core.log(&request.log)?;
     let released = log.released.load_full();
     let size = proof_size(request.size, released.view.head().size.0)?;
@@ -301,7 +327,10 @@ pub(crate) fn get_range_proof(core: &Core, request: &v1::GetRangeProofRequest) -
     Ok(v1::GetRangeProofResponse { size: size.0, range_proof: Some(range_proof_to_message(&proof)), head: Some(head) })
 }
 
-pub(crate) fn get_consistency_proof(core: &Core, request: &v1::GetConsistencyProofRequest) -> Result<v1::GetConsistencyProofResponse, Status> {
+pub(crate) fn get_consistency_proof(
+    core: &Core,
+    request: &v1::GetConsistencyProofRequest,
+) -> Result<v1::GetConsistencyProofResponse, Status> {
     let log = core.log(&request.log)?;
     let released = log.released.load_full();
     let size = released.view.head().size.0;
@@ -313,7 +342,8 @@ pub(crate) fn get_consistency_proof(core: &Core, request: &v1::GetConsistencyPro
         return Err(status::invalid("old_size", "0 < old_size <= new_size"));
     }
     let view = (log.number, &released.view);
-    let proof = core.shared.nodes.consistency(&*core.store()?, view, TreeSize(old), TreeSize(new)).map_err(status::node)?;
+    let proof =
+        core.shared.nodes.consistency(&*core.store()?, view, TreeSize(old), TreeSize(new)).map_err(status::node)?;
     Ok(v1::GetConsistencyProofResponse { consistency: hashes_to_bytes(&proof) })
 }
 

@@ -12,17 +12,18 @@ use logwood_proto::v1::log_service_server::LogServiceServer;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{Admin, create_log};
 use crate::core::Core;
+use crate::history;
 use crate::nodes::Nodes;
 use crate::registry::Registry;
 use crate::service::Service;
 use crate::slot::{StoreOpener, StoreSlot};
 use crate::writer::{self, Command, Shared};
-use crate::history;
 
 /// The log that a first run makes.
 const DEFAULT_LOG: &str = "default";
@@ -105,12 +106,8 @@ pub async fn serve(
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
     let store = slot.get().expect("it was just opened");
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
-    let shared = Arc::new(Shared {
-        slot,
-        nodes: Nodes::new(),
-        registry: Registry::new(keys),
-        halted: AtomicBool::new(false),
-    });
+    let shared =
+        Arc::new(Shared { slot, nodes: Nodes::new(), registry: Registry::new(keys), halted: AtomicBool::new(false) });
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, options.public_url);
     let core = Arc::new(core);
@@ -192,12 +189,14 @@ async fn run(
             .tcp_nodelay(true);
         (server, stop)
     };
+    // The builder's own setting does not reach the sockets of a listener that it is given.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (mut public, stop_public) = server(&stopped);
     let public = public
         .add_service(service)
         .add_service(health)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop_public);
+        .serve_with_incoming_shutdown(incoming, stop_public);
     let (mut private, stop_private) = server(&stopped);
     let private = private
         .add_service(AdminServiceServer::new(Admin(Arc::clone(core))))

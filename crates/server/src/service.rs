@@ -69,7 +69,10 @@ impl LogService for Service {
         }))
     }
 
-    async fn get_tree_head(&self, request: Request<v1::GetTreeHeadRequest>) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
+    async fn get_tree_head(
+        &self,
+        request: Request<v1::GetTreeHeadRequest>,
+    ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
         reading(|| read::get_tree_head(&self.0, request.get_ref()))
     }
 
@@ -136,7 +139,10 @@ impl LogService for Service {
         reading(|| read::list_logs(&self.0, request.get_ref()))
     }
 
-    async fn describe_log(&self, request: Request<v1::DescribeLogRequest>) -> Result<Response<v1::DescribeLogResponse>, Status> {
+    async fn describe_log(
+        &self,
+        request: Request<v1::DescribeLogRequest>,
+    ) -> Result<Response<v1::DescribeLogResponse>, Status> {
         reading(|| read::describe_log(&self.0, request.get_ref()))
     }
 }

@@ -7,7 +7,8 @@ use logwood_store::LogStore;
 use parking_lot::{Condvar, Mutex};
 
 /// Opens the store of the data directory.
-pub type StoreOpener = Arc<dyn Fn() -> Result<Arc<dyn LogStore>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+pub type StoreOpener =
+    Arc<dyn Fn() -> Result<Arc<dyn LogStore>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
 /// How long a reload waits for reads on the old handle, in milliseconds.
 const DRAIN_MS: u64 = 5_000;

@@ -30,14 +30,22 @@ pub(crate) fn field(error: FieldError) -> Status {
 pub(crate) fn beyond_head(field: &str, asked: u64, size: u64) -> Status {
     let metadata = HashMap::from([("size".to_owned(), size.to_string())]);
     let details = ErrorDetails::with_error_info(Reason::BeyondHead.as_str(), DOMAIN, metadata);
-    Status::with_error_details(Code::OutOfRange, format!("{field} {asked} is beyond the head: the log has {size} entries"), details)
+    Status::with_error_details(
+        Code::OutOfRange,
+        format!("{field} {asked} is beyond the head: the log has {size} entries"),
+        details,
+    )
 }
 
 /// The identity is taken by other bytes.
 pub(crate) fn identity_taken(index: u64) -> Status {
     let metadata = HashMap::from([("index".to_owned(), index.to_string())]);
     let details = ErrorDetails::with_error_info(Reason::IdentityTaken.as_str(), DOMAIN, metadata);
-    Status::with_error_details(Code::AlreadyExists, format!("the identity was used for other bytes, at index {index}"), details)
+    Status::with_error_details(
+        Code::AlreadyExists,
+        format!("the identity was used for other bytes, at index {index}"),
+        details,
+    )
 }
 
 /// Something about the log's state forbids it.

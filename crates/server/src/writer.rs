@@ -16,9 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_sequencer::{Found, LogTail, Placement, SealedRound, Sequencer, Submission};
-use logwood_store::{
-    CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PublishedHead, RoundNumber,
-};
+use logwood_store::{CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PublishedHead, RoundNumber};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::clock::now_ms;
@@ -72,7 +70,11 @@ pub(crate) struct Shared {
 type Completion = (Ticket, Result<Acknowledged, WriteError>);
 
 /// Starts both threads and the task that wakes the handlers. Must be called inside the runtime.
-pub(crate) fn start(shared: &Arc<Shared>, store: Arc<dyn LogStore>, last: RoundNumber) -> std::io::Result<Sender<Command>> {
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    store: Arc<dyn LogStore>,
+    last: RoundNumber,
+) -> std::io::Result<Sender<Command>> {
     let (commands, inbox) = crossbeam_channel::unbounded();
     let (rounds, sealed) = crossbeam_channel::bounded(1);
     let (completions, mut completed) = mpsc::unbounded_channel::<Vec<Completion>>();

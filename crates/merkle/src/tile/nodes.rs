@@ -45,10 +45,7 @@ impl TileNodes {
         if hashes.len() > WIDTH_MAX {
             return Err(TileError::TooWide { actual: hashes.len() });
         }
-        let mut nodes = Self {
-            hashes: Vec::with_capacity(hashes.len()),
-            interior: Vec::with_capacity(hashes.len()),
-        };
+        let mut nodes = Self { hashes: Vec::with_capacity(hashes.len()), interior: Vec::with_capacity(hashes.len()) };
         hashes.iter().try_for_each(|&hash| nodes.push(hash))?;
         Ok(nodes)
     }

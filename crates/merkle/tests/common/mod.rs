@@ -25,11 +25,8 @@ pub fn path(m: usize, d: &[Hash]) -> Vec<Hash> {
         return vec![];
     }
     let (left, right) = d.split_at(split(d.len()));
-    let (mut proof, last) = if m < left.len() {
-        (path(m, left), mth(right))
-    } else {
-        (path(m - left.len(), right), mth(left))
-    };
+    let (mut proof, last) =
+        if m < left.len() { (path(m, left), mth(right)) } else { (path(m - left.len(), right), mth(left)) };
     proof.push(last);
     proof
 }

@@ -9,8 +9,7 @@ use super::*;
 use crate::testing::{ORIGIN as LOG, head, key, shared};
 
 /// The key of the Tessera test log, published with that project's tests.
-const TESSERA_VKEY: &str =
-    "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
+const TESSERA_VKEY: &str = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
 
 const ROOT: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
@@ -57,11 +56,7 @@ fn every_checkpoint_of_the_tessera_test_log_verifies() {
 fn real_checkpoints_parse_and_are_written_back() {
     let Some(directory) = shared("data/vectors/checkpoints") else { return };
     for (file, origin, size) in [
-        (
-            "distributor-readme-0.txt",
-            "transparency.dev/armored-witness/firmware_transparency/ci/3",
-            59,
-        ),
+        ("distributor-readme-0.txt", "transparency.dev/armored-witness/firmware_transparency/ci/3", 59),
         ("distributor-readme-1.txt", "developers.google.com/android/binary_transparency/0", 611),
     ] {
         let bytes = fs::read(directory.join(file)).expect("a file");
@@ -82,8 +77,7 @@ fn another_key_or_log_is_refused_by_name() {
 
     let note = sign_checkpoint(&log, "log.example/logs/else", &head(7));
     let refused = Checkpoint::open(&note, log.verifier(), None);
-    let expected =
-        CheckpointError::Origin { expected: LOG.into(), actual: "log.example/logs/else".into() };
+    let expected = CheckpointError::Origin { expected: LOG.into(), actual: "log.example/logs/else".into() };
     assert_eq!(refused, Err(expected));
     Checkpoint::open(&note, log.verifier(), Some("log.example/logs/else")).expect("as asked for");
     let refused = Checkpoint::open(&note, log.verifier(), Some("log.example/logs"));
@@ -126,8 +120,7 @@ fn malformed_texts_are_refused_at_their_line() {
         assert_eq!(refused.line, line, "{text:?}");
     }
     let longest = "o".repeat(ORIGIN_BYTES_MAX);
-    Checkpoint::parse_text(&format!("{longest}\n18446744073709551615\n{ROOT}\n"))
-        .expect("the limits are allowed");
+    Checkpoint::parse_text(&format!("{longest}\n18446744073709551615\n{ROOT}\n")).expect("the limits are allowed");
 }
 
 #[test]

@@ -9,10 +9,8 @@ use crate::testing::key;
 const SPEC_VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
 
 /// A key pair that the Go implementation made; it is public, and signs test data only.
-const GO_PRIVATE: &str =
-    "PRIVATE+KEY+example.com/log/testdata+33d7b496+AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg";
-const GO_VKEY: &str =
-    "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
+const GO_PRIVATE: &str = "PRIVATE+KEY+example.com/log/testdata+33d7b496+AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg";
+const GO_VKEY: &str = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
 
 fn vkey(text: &str) -> Result<VerifierKey, KeyError> {
     text.parse()
@@ -20,10 +18,9 @@ fn vkey(text: &str) -> Result<VerifierKey, KeyError> {
 
 #[test]
 fn foreign_vkeys_are_read_and_written_back() {
-    for (text, name, id) in [
-        (SPEC_VKEY, "example.com/foo", 0x530d_903a),
-        (GO_VKEY, "example.com/log/testdata", 0x33d7_b496),
-    ] {
+    for (text, name, id) in
+        [(SPEC_VKEY, "example.com/foo", 0x530d_903a), (GO_VKEY, "example.com/log/testdata", 0x33d7_b496)]
+    {
         let key = vkey(text).expect("a vkey");
         assert_eq!((key.name(), key.id()), (name, KeyId(id)));
         assert_eq!(key.to_string(), text);
@@ -158,8 +155,7 @@ fn debug_shows_no_secret() {
 
 #[test]
 fn generated_keys_differ_and_have_checked_names() {
-    let (a, b) =
-        (SigningKey::generate("a").expect("a key"), SigningKey::generate("a").expect("a key"));
+    let (a, b) = (SigningKey::generate("a").expect("a key"), SigningKey::generate("a").expect("a key"));
     assert_ne!(a.verifier(), b.verifier());
     assert!(matches!(SigningKey::generate("a+b"), Err(KeyError::Name)));
 }

@@ -66,8 +66,7 @@ fn only_regular_files_are_read() {
     // A pipe that nobody writes to must not hold us up.
     let pipe = directory.path().join("pipe");
     let owner = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, owner, 0)
-        .expect("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, owner, 0).expect("pipe");
     assert!(matches!(SigningKey::load(&pipe), Err(KeyFileError::NotRegular { .. })));
 }
 
@@ -93,9 +92,7 @@ fn files_without_a_key_are_refused() {
     fs::write(&path, "").expect("written");
     set_mode(&path, 0o600);
     let two_lines = format!("{}\n\n", *text);
-    for content in
-        [&b""[..], b"\xff\xfe", b"PRIVATE+KEY+", two_lines.as_bytes(), &[b'a'; KEY_FILE_BYTES_MAX]]
-    {
+    for content in [&b""[..], b"\xff\xfe", b"PRIVATE+KEY+", two_lines.as_bytes(), &[b'a'; KEY_FILE_BYTES_MAX]] {
         fs::write(&path, content).expect("written");
         let refused = SigningKey::load(&path);
         assert!(matches!(refused, Err(KeyFileError::Key { .. })), "{content:?}");

@@ -46,9 +46,7 @@ fn note_bytes() {
 
 #[test]
 fn the_last_empty_line_ends_the_text() {
-    for text in
-        ["a\n\nb\n", "\n", "\n\n", "a\n\n", "\u{2014} log.example AAAAAAE=\n\n\u{2014} x y\n"]
-    {
+    for text in ["a\n\nb\n", "\n", "\n\n", "a\n\n", "\u{2014} log.example AAAAAAE=\n\n\u{2014} x y\n"] {
         let signed = signed(text);
         let note = parse(&signed).expect("well-formed");
         assert_eq!(note.text(), text);
@@ -127,18 +125,14 @@ fn unknown_keys_are_ignored_and_known_ones_must_sign() {
 #[test]
 fn one_failing_known_signature_rejects_the_note() {
     let (log, other) = (key("log.example", 1), key("other.example", 2));
-    let good =
-        String::from_utf8(sign_note("text\n", &[&log, &other]).expect("a text")).expect("text");
+    let good = String::from_utf8(sign_note("text\n", &[&log, &other]).expect("a text")).expect("text");
     let foreign = String::from_utf8(sign_note("else\n", &[&other]).expect("a text")).expect("text");
-    let (lines, bad) =
-        (good.find(" other").expect("a line"), foreign.find(" other").expect("a line"));
+    let (lines, bad) = (good.find(" other").expect("a line"), foreign.find(" other").expect("a line"));
     let mixed = format!("{}{}", &good[..lines], &foreign[bad..]);
 
     let note = parse(&mixed).expect("well-formed");
-    let expected = NoteError::BadSignature {
-        name: KeyName::new("other.example").expect("a name"),
-        id: other.verifier().id(),
-    };
+    let expected =
+        NoteError::BadSignature { name: KeyName::new("other.example").expect("a name"), id: other.verifier().id() };
     let keys = [log.verifier().clone(), other.verifier().clone()];
     assert_eq!(note.verify(&keys), Err(expected));
     note.verify(&keys[..1]).expect("the other key is unknown here");

@@ -12,13 +12,7 @@ fn log_key() -> VerifierKey {
 }
 
 /// The hashes left and right of `range` in the tree over `d`, by the recursion of RFC 6962 §2.1.
-fn outside(
-    d: &[Hash],
-    start: u64,
-    range: &Range<u64>,
-    left: &mut Vec<Hash>,
-    right: &mut Vec<Hash>,
-) {
+fn outside(d: &[Hash], start: u64, range: &Range<u64>, left: &mut Vec<Hash>, right: &mut Vec<Hash>) {
     let end = start + d.len() as u64;
     if end <= range.start {
         left.push(mth(d));
@@ -83,8 +77,7 @@ fn every_flipped_bit_is_refused() {
     for bit in 0..8 * bytes.len() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let verdict =
-            RangeFile::parse(&flipped).and_then(|file| file.verify(&leaves, &log_key(), None));
+        let verdict = RangeFile::parse(&flipped).and_then(|file| file.verify(&leaves, &log_key(), None));
         assert!(verdict.is_err(), "bit {} of byte {}", bit % 8, bit / 8);
     }
 }
@@ -129,10 +122,7 @@ fn malformed_lines_are_refused_at_their_number() {
         (replaced("right 2", "right 1"), 7),
     ] {
         let refused = RangeFile::parse(file.as_bytes());
-        assert!(
-            matches!(refused, Err(RangeFileError::Malformed(at)) if at.line == line),
-            "{refused:?} for {file:?}"
-        );
+        assert!(matches!(refused, Err(RangeFileError::Malformed(at)) if at.line == line), "{refused:?} for {file:?}");
     }
     let refused = RangeFile::parse(&vec![b'a'; RANGE_FILE_BYTES_MAX + 1]);
     assert!(matches!(refused, Err(RangeFileError::TooLong { .. })));

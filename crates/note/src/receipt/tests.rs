@@ -15,10 +15,8 @@ fn log_key() -> VerifierKey {
 
 /// A receipt with everything: `extra`, and a signature of a key that the verifier does not know.
 fn full() -> Receipt {
-    let text = Checkpoint { origin: ORIGIN.into(), head: head(7), extensions: vec!["ext".into()] }
-        .to_text();
-    let checkpoint =
-        sign_note(&text, &[&key("witness.example", 2), &key(ORIGIN, 1)]).expect("a text");
+    let text = Checkpoint { origin: ORIGIN.into(), head: head(7), extensions: vec!["ext".into()] }.to_text();
+    let checkpoint = sign_note(&text, &[&key("witness.example", 2), &key(ORIGIN, 1)]).expect("a text");
     Receipt { extra: Some(b"{\"line\":3}".to_vec()), checkpoint, ..receipt(3, 7) }
 }
 
@@ -159,12 +157,8 @@ fn the_error_says_which_check_failed() {
     let mut forged = good.clone();
     let last = forged.checkpoint.len() - 10;
     forged.checkpoint[last] = if forged.checkpoint[last] == b'A' { b'B' } else { b'A' };
-    let expected = |error| {
-        matches!(
-            error,
-            ReceiptError::Checkpoint(CheckpointError::Note(NoteError::BadSignature { .. }))
-        )
-    };
+    let expected =
+        |error| matches!(error, ReceiptError::Checkpoint(CheckpointError::Note(NoteError::BadSignature { .. })));
     assert!(expected(verify(&forged).expect_err("refused")));
 }
 
@@ -198,10 +192,7 @@ fn malformed_lines_are_refused_at_their_number() {
         (replaced(&hash, &vec![&*hash; PROOF_HASHES_MAX].join("\n")), PROOF_HASHES_MAX + 4),
     ] {
         let refused = Receipt::parse(file.as_bytes());
-        assert!(
-            matches!(refused, Err(ReceiptError::Malformed(at)) if at.line == line),
-            "{refused:?} for {file:?}"
-        );
+        assert!(matches!(refused, Err(ReceiptError::Malformed(at)) if at.line == line), "{refused:?} for {file:?}");
     }
 }
 
@@ -209,18 +200,11 @@ fn malformed_lines_are_refused_at_their_number() {
 fn limits_hold_exactly() {
     let with_extra = |length| Receipt { extra: Some(vec![7; length]), ..receipt(0, 1) }.to_bytes();
     Receipt::parse(&with_extra(EXTRA_BYTES_MAX)).expect("the limit is allowed");
-    assert!(matches!(
-        Receipt::parse(&with_extra(EXTRA_BYTES_MAX + 1)),
-        Err(ReceiptError::Malformed(_))
-    ));
+    assert!(matches!(Receipt::parse(&with_extra(EXTRA_BYTES_MAX + 1)), Err(ReceiptError::Malformed(_))));
 
-    let with_hashes =
-        |count| Receipt { proof: vec![Hash::empty_root(); count], ..receipt(0, 1) }.to_bytes();
+    let with_hashes = |count| Receipt { proof: vec![Hash::empty_root(); count], ..receipt(0, 1) }.to_bytes();
     Receipt::parse(&with_hashes(PROOF_HASHES_MAX)).expect("the limit is allowed");
-    assert!(matches!(
-        Receipt::parse(&with_hashes(PROOF_HASHES_MAX + 1)),
-        Err(ReceiptError::Malformed(_))
-    ));
+    assert!(matches!(Receipt::parse(&with_hashes(PROOF_HASHES_MAX + 1)), Err(ReceiptError::Malformed(_))));
 
     let huge = vec![b'a'; RECEIPT_BYTES_MAX + 1];
     assert_eq!(Receipt::parse(&huge), Err(ReceiptError::TooLong { actual: huge.len() }));

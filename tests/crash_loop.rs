@@ -1,0 +1,224 @@
+//! Ten SIGKILLs under load: what was acknowledged is there, once, under receipts that verify.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use logwood_client::{Client, ClientOptions, NewEntry};
+use logwood_note::{Receipt, VerifierKey};
+use logwood_proto::v1;
+use logwood_proto::v1::log_service_client::LogServiceClient;
+use tokio::sync::Mutex;
+
+const KILLS: usize = 10;
+/// Acknowledged entries between two kills.
+const ENTRIES_PER_LIFE: u64 = 300;
+
+struct Server {
+    child: Child,
+    url: String,
+    port: u16,
+    vkey: String,
+}
+
+impl Server {
+    fn start(data: &Path, port: u16) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logwood"))
+            .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(data)
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut vkey = String::new();
+        for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+            let line = line.expect("the server's output is text");
+            if let Some(key) = line.strip_prefix("vkey ") {
+                key.clone_into(&mut vkey);
+            }
+            if let Some(address) = line.strip_prefix("serving gRPC on ") {
+                let port = address.rsplit(':').next().expect("a port").parse().expect("a port");
+                return Self { child, url: format!("http://{address}"), port, vkey };
+            }
+        }
+        panic!("the server stopped before it listened");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was acknowledged: identity to entry and index, and each receipt.
+#[derive(Default)]
+struct Book {
+    indices: HashMap<Bytes, (Bytes, u64)>,
+    receipts: Vec<(Bytes, Receipt)>,
+}
+
+impl Book {
+    fn enter(&mut self, identity: Bytes, entry: Bytes, index: u64, receipt: Option<Receipt>) {
+        let known = self.indices.entry(identity).or_insert_with(|| (entry.clone(), index));
+        assert_eq!(*known, (entry.clone(), index), "one identity got two indices");
+        self.receipts.extend(receipt.map(|receipt| (entry, receipt)));
+    }
+}
+
+struct Load {
+    url: String,
+    key: VerifierKey,
+    stop: AtomicBool,
+    acknowledged: AtomicU64,
+    book: Mutex<Book>,
+}
+
+impl Load {
+    async fn client(&self) -> Option<Client> {
+        let options = ClientOptions {
+            server: self.url.clone(),
+            log: "default".into(),
+            vkey: Some(self.key.clone()),
+            state_dir: None,
+        };
+        Client::connect(options).await.ok()
+    }
+
+    /// The same event from every writer that numbers it: identities repeat across writers on purpose.
+    fn event(writer: &str, number: u64) -> (Bytes, Bytes) {
+        (format!("{writer}-{number}").into(), format!("event {number} of {writer}").into())
+    }
+
+    async fn unary(self: Arc<Self>, writer: &'static str) {
+        let mut number = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let (identity, entry) = Self::event(writer, number);
+            let Some(client) = self.client().await else { continue };
+            let Ok(appended) = client.append(entry.clone(), Some(identity.clone())).await else { continue };
+            self.book.lock().await.enter(identity, entry, appended.index.0, Some(appended.receipt));
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            // Every third event is sent twice: the retry must find the first.
+            number += u64::from(appended.duplicate || number % 3 != 0);
+        }
+    }
+
+    async fn batches(self: Arc<Self>) {
+        let mut number = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let events: Vec<_> = (number..number + 20).map(|number| Self::event("batch", number)).collect();
+            let entries = events
+                .iter()
+                .map(|(identity, entry)| NewEntry { bytes: entry.clone(), identity: Some(identity.clone()) });
+            let Some(client) = self.client().await else { continue };
+            let Ok(answers) = client.append_batch(entries.collect()).await else { continue };
+            let mut book = self.book.lock().await;
+            for ((identity, entry), appended) in events.into_iter().zip(answers) {
+                let appended = appended.expect("no entry of the batch is refused");
+                book.enter(identity, entry, appended.index.0, Some(appended.receipt));
+            }
+            self.acknowledged.fetch_add(20, Ordering::Relaxed);
+            number += 20;
+        }
+    }
+
+    /// One stream a life of the server; what was not answered is sent again on the next.
+    async fn stream(self: Arc<Self>) {
+        let mut next = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let Ok(mut rpc) = LogServiceClient::connect(self.url.clone()).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let open = v1::AppendStreamOpen { log: "default".into(), known_size: 0, range_proofs: true };
+            let open = v1::append_stream_request::Message::Open(open);
+            let entries = (next..next + 50).map(|number| {
+                let (identity, entry) = Self::event("stream", number);
+                v1::append_stream_request::Message::Entry(v1::AppendStreamEntry {
+                    request_id: number,
+                    entry,
+                    identity: Some(v1::append_stream_entry::Identity::Key(identity)),
+                })
+            });
+            let messages: Vec<_> = std::iter::once(open)
+                .chain(entries)
+                .map(|message| v1::AppendStreamRequest { message: Some(message) })
+                .collect();
+            let Ok(answers) = rpc.append_stream(tokio_stream::iter(messages)).await else { continue };
+            let mut answers = answers.into_inner();
+            while let Ok(Some(answer)) = answers.message().await {
+                let mut book = self.book.lock().await;
+                for run in answer.runs {
+                    for (index, number) in (run.first_index..).zip(run.request_ids) {
+                        let (identity, entry) = Self::event("stream", number);
+                        book.enter(identity, entry, index, None);
+                        next = next.max(number + 1);
+                        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Server::start(dir.path(), 0);
+    let key: VerifierKey = server.vkey.parse().expect("a verifier key");
+    let load = Arc::new(Load {
+        url: server.url.clone(),
+        key: key.clone(),
+        stop: AtomicBool::new(false),
+        acknowledged: AtomicU64::new(0),
+        book: Mutex::default(),
+    });
+    let writers = vec![
+        tokio::spawn(Arc::clone(&load).unary("unary")),
+        tokio::spawn(Arc::clone(&load).unary("unary")),
+        tokio::spawn(Arc::clone(&load).batches()),
+        tokio::spawn(Arc::clone(&load).stream()),
+    ];
+    for life in 1..=KILLS as u64 {
+        while load.acknowledged.load(Ordering::Relaxed) < life * ENTRIES_PER_LIFE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let port = server.port;
+        drop(server);
+        server = Server::start(dir.path(), port);
+    }
+    load.stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("no writer panics");
+    }
+    let client = load.client().await.expect("the server answers");
+    let book = load.book.lock().await;
+    for (entry, receipt) in &book.receipts {
+        receipt.verify(entry, &key, None).expect("every acknowledged receipt verifies");
+    }
+    let size = client.head().await.expect("a head").head.size.0;
+    let mut logged = HashMap::new();
+    client
+        .read_range(0, size, |index, entry| {
+            assert!(logged.insert(entry, index.0).is_none(), "an event is in the log twice");
+        })
+        .await
+        .expect("every entry verifies");
+    for (entry, index) in book.indices.values() {
+        assert_eq!(logged.get(entry), Some(index), "an acknowledged entry is lost");
+    }
+
+    drop(server);
+    let fsck = Command::new(env!("CARGO_BIN_EXE_logwood"))
+        .args(["fsck", "--vkey", &key.to_string()])
+        .arg(dir.path())
+        .output()
+        .expect("fsck runs");
+    assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stderr));
+}
