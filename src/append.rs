@@ -84,9 +84,9 @@ pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<ExitCode> {
         eprintln!("logwood: run {}; after an interruption go on with --resume {}", job.run_id, job.run_id);
     }
     if args.whole {
-        job.append_files().await?
+        job.append_files().await?;
     } else {
-        job.append_lines().await?
+        job.append_lines().await?;
     }
     job.summary()?;
     Ok(if job.tally.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

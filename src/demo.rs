@@ -44,7 +44,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let logged = services::append_through_a_crash(&mut server, &data, &events, &key, dir.path()).await?;
     check_nothing_lost_or_doubled(&server, &events, &logged, &key, dir.path()).await?;
     let checkpoint = show_proofs(&server, &logged, &key, dir.path()).await?;
-    server.stop().await?;
+    server.stop()?;
     let figures = figures(&data, &logged, events.iter().map(|event| event.bytes.len()).sum())?;
 
     let old = dir.path().join("checkpoint.old");
@@ -136,7 +136,7 @@ async fn catch_the_operator(
         Err(error) if error.is_tampering() => line(&format!("   The client remembers an older head: {error}"))?,
         other => anyhow::bail!("the client did not notice the rewritten entry: {other:?}"),
     }
-    server.stop().await?;
+    server.stop()?;
     let fsck = |checkpoint: Option<&Path>| {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("fsck").arg("--vkey").arg(key.to_string());

@@ -67,7 +67,6 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// One line a fact on standard output, so that scripts can wait for it.
-
 fn announce(started: &Started) {
     if started.created {
         println!("made log `{}`, origin {}", started.default_log.name, started.default_log.origin);

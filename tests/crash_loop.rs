@@ -28,22 +28,23 @@ struct Server {
 
 impl Server {
     fn start(data: &Path, port: u16) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_logwood"))
+        let child = Command::new(env!("CARGO_BIN_EXE_logwood"))
             .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let mut vkey = String::new();
-        for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+        let mut server = Self { child, url: String::new(), port, vkey: String::new() };
+        for line in BufReader::new(server.child.stdout.take().expect("piped")).lines() {
             let line = line.expect("the server's output is text");
             if let Some(key) = line.strip_prefix("vkey ") {
-                key.clone_into(&mut vkey);
+                key.clone_into(&mut server.vkey);
             }
             if let Some(address) = line.strip_prefix("serving gRPC on ") {
-                let port = address.rsplit(':').next().expect("a port").parse().expect("a port");
-                return Self { child, url: format!("http://{address}"), port, vkey };
+                server.port = address.rsplit(':').next().expect("a port").parse().expect("a port");
+                server.url = format!("http://{address}");
+                return server;
             }
         }
         panic!("the server stopped before it listened");

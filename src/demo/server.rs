@@ -48,7 +48,7 @@ impl DemoServer {
     }
 
     /// SIGTERM, and an orderly end.
-    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         let pid =
             i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("the server has no process id")?;
         kill_process(pid, Signal::TERM)?;

@@ -19,7 +19,7 @@ const SERVICES: usize = 3;
 const IN_FLIGHT: usize = 16;
 
 /// How long a service keeps trying while the server is down.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An acknowledged event.
 pub(super) struct Logged {

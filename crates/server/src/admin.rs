@@ -96,7 +96,7 @@ impl Admin {
             *log.state.write() = before;
             return Err(error);
         }
-        Ok(self.0.info(&log))
+        Ok(Core::info(&log))
     }
 }
 
@@ -107,7 +107,7 @@ impl AdminService for Admin {
         request: Request<v1::CreateLogRequest>,
     ) -> Result<Response<v1::CreateLogResponse>, Status> {
         let log = create_log(&self.0, request.get_ref()).await?;
-        Ok(Response::new(v1::CreateLogResponse { info: Some(self.0.info(&log)) }))
+        Ok(Response::new(v1::CreateLogResponse { info: Some(Core::info(&log)) }))
     }
 
     async fn freeze_log(
@@ -151,7 +151,7 @@ impl AdminService for Admin {
         let published_size = log.published.borrow().as_ref().map_or(0, |published| published.head.size.0);
         let read_only_reason = if log.signer.is_none() { "the key file is missing" } else { "" };
         Ok(Response::new(v1::DescribeLogFullyResponse {
-            info: Some(self.0.info(&log)),
+            info: Some(Core::info(&log)),
             number: log.number.0,
             profile: "opaque".into(),
             identity_scope: "log".into(),

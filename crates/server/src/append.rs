@@ -30,7 +30,7 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     let level = level(request.wait)?;
     let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
     let entry = core.entry(request.entry.clone(), identity)?;
-    core.check_appendable(&log, 1)?;
+    Core::check_appendable(&log, 1)?;
     check_known(request.known_size, log.released.load().view.head().size.0)?;
 
     let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
@@ -61,7 +61,7 @@ pub(crate) async fn append_batch(
     if count == 0 || count > BATCH_ENTRIES_MAX {
         return Err(status::invalid("entries", format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, not {count}")));
     }
-    core.check_appendable(&log, count)?;
+    Core::check_appendable(&log, count)?;
     check_known(request.known_size, log.released.load().view.head().size.0)?;
 
     let mut group = Group::default();
@@ -113,7 +113,7 @@ async fn run_stream(
             ended = !group.take(core, requests.message().await?)?;
             continue;
         }
-        core.check_appendable(&log, group.entries.len())?;
+        Core::check_appendable(&log, group.entries.len())?;
         let current = std::mem::take(&mut group);
         let logged = current.log(core, &log, open.range_proofs, known_size);
         tokio::pin!(logged);

@@ -148,7 +148,7 @@ impl Core {
     }
 
     /// Whether the log takes `entries` more.
-    pub(crate) fn check_appendable(&self, log: &LogHandle, entries: usize) -> Result<(), Status> {
+    pub(crate) fn check_appendable(log: &LogHandle, entries: usize) -> Result<(), Status> {
         match *log.state.read() {
             LogState::Active => {}
             LogState::Frozen => {
@@ -249,7 +249,7 @@ impl Core {
         })
     }
 
-    pub(crate) fn info(&self, log: &LogHandle) -> v1::LogInfo {
+    pub(crate) fn info(log: &LogHandle) -> v1::LogInfo {
         let (state, seal) = match &*log.state.read() {
             LogState::Active => (v1::LogState::Active, bytes::Bytes::new()),
             LogState::Frozen => (v1::LogState::Frozen, bytes::Bytes::new()),

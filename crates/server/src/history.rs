@@ -3,6 +3,7 @@
 //! Every publish interval, for each log that grew: take the latest head, store it, write the anchor, and only then
 //! show it to watchers. An idle log writes nothing.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(crate) fn note(origin: &str, stored: &PublishedHead) -> Bytes {
     note.push('\n');
     for HeadSignature { name, key_id, signature } in &stored.signatures {
         let line = [&key_id.to_be_bytes()[..], signature].concat();
-        note.push_str(&format!("\u{2014} {name} {}\n", STANDARD.encode(line)));
+        writeln!(note, "\u{2014} {name} {}", STANDARD.encode(line)).expect("writing to a String cannot fail");
     }
     note.into()
 }

@@ -357,12 +357,12 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
     let more = records.len() > page;
     records.truncate(page);
     let next_page_token = records.last().filter(|_| more).map(|last| last.settings.name.clone()).unwrap_or_default();
-    let logs = records.iter().map(|record| core.log(&record.settings.name).map(|log| core.info(&log)));
+    let logs = records.iter().map(|record| core.log(&record.settings.name).map(|log| Core::info(&log)));
     Ok(v1::ListLogsResponse { logs: logs.collect::<Result<_, _>>()?, next_page_token })
 }
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {
     let log = core.log(&request.log)?;
     let head = core.signed_head(&log, &log.released.load_full(), request.known_size)?;
-    Ok(v1::DescribeLogResponse { info: Some(core.info(&log)), head: Some(head) })
+    Ok(v1::DescribeLogResponse { info: Some(Core::info(&log)), head: Some(head) })
 }

@@ -104,7 +104,7 @@ pub async fn serve(
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
-    let store = slot.get().expect("it was just opened");
+    let Some(store) = slot.get() else { return Err(ServeError::Store("the store is closed".into())) };
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
     let shared =
         Arc::new(Shared { slot, nodes: Nodes::new(), registry: Registry::new(keys), halted: AtomicBool::new(false) });
@@ -141,7 +141,7 @@ pub async fn serve(
     }
     let (done, flushed) = oneshot::channel();
     let _ = commands.send(Command::Stop(done));
-    let _ = tokio::time::timeout(Duration::from_millis(1_000), flushed).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
     shared.slot.close();
     let _ = std::fs::remove_file(&options.admin);
     outcome
@@ -151,11 +151,11 @@ pub async fn serve(
 async fn default_log(core: &Core) -> Result<(v1::LogInfo, bool), ServeError> {
     let failed = |status: tonic::Status| ServeError::DefaultLog(status.message().to_owned());
     match tokio::task::block_in_place(|| core.log(DEFAULT_LOG)) {
-        Ok(log) => Ok((core.info(&log), false)),
+        Ok(log) => Ok((Core::info(&log), false)),
         Err(status) if status.code() == tonic::Code::NotFound => {
             let request = v1::CreateLogRequest { log: DEFAULT_LOG.into(), ..Default::default() };
             let log = create_log(core, &request).await.map_err(failed)?;
-            Ok((core.info(&log), true))
+            Ok((Core::info(&log), true))
         }
         Err(status) => Err(failed(status)),
     }

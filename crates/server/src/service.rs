@@ -21,7 +21,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The public service.
 pub(crate) struct Service(pub(crate) Arc<Core>);
 
-/// Runs a read that may touch the disk. RocksDB reads from memory as a rule, so they stay on the caller's task, and
+/// Runs a read that may touch the disk. The store reads from memory as a rule, so they stay on the caller's task, and
 /// `block_in_place` lets other tasks move away.
 fn reading<T>(read: impl FnOnce() -> Result<T, Status>) -> Result<Response<T>, Status> {
     tokio::task::block_in_place(read).map(Response::new)
