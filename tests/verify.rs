@@ -63,7 +63,9 @@ fn a_range_is_complete_or_refused() {
     fs::write(path.join("proof.logwood-range"), proof.to_bytes()).expect("written");
     let write = |entries: &[&[u8]]| {
         let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| push_entry(entry, &mut bytes).expect("short"));
+        for entry in entries {
+            push_entry(entry, &mut bytes).expect("short");
+        }
         fs::write(path.join("entries"), bytes).expect("written");
     };
     let run = || status(&["--vkey", &vkey, "--range", "."], path);
