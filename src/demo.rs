@@ -2,7 +2,6 @@
 
 mod events;
 mod forge;
-mod server;
 mod services;
 
 use std::path::{Path, PathBuf};
@@ -17,8 +16,8 @@ use logwood_note::VerifierKey;
 use logwood_store::LogStore as _;
 use logwood_store_rocksdb::RocksStore;
 
+use crate::child::ServerProcess;
 use crate::output::line;
-use server::DemoServer;
 use services::Logged;
 
 /// Shows the whole way of an entry on real events, and a malicious operator being caught. Takes under two minutes.
@@ -35,7 +34,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("logwood-demo-").tempdir().context("cannot make a directory")?;
     let data = dir.path().join("data");
     line(&format!("1. Starting a server in {}.", data.display()))?;
-    let mut server = DemoServer::start(&data, 0)?;
+    let mut server = ServerProcess::start(&data, 0)?;
     let key: VerifierKey = server.vkey.parse().context("the server printed a bad verifier key")?;
     line(&format!("   Its log has the verifier key {key}"))?;
     line("   That line is all that a verifier has to trust.")?;
@@ -66,7 +65,7 @@ pub(crate) async fn client(url: &str, key: &VerifierKey, state: &Path) -> Result
 }
 
 async fn check_nothing_lost_or_doubled(
-    server: &DemoServer,
+    server: &ServerProcess,
     events: &[events::Event],
     logged: &[Logged],
     key: &VerifierKey,
@@ -96,7 +95,7 @@ async fn check_nothing_lost_or_doubled(
 
 /// Shows one proof of each kind; returns the checkpoint that somebody keeps elsewhere.
 async fn show_proofs(
-    server: &DemoServer,
+    server: &ServerProcess,
     logged: &[Logged],
     key: &VerifierKey,
     dir: &Path,
@@ -119,7 +118,7 @@ async fn show_proofs(
 }
 
 async fn catch_the_operator(
-    honest: &DemoServer,
+    honest: &ServerProcess,
     data: &Path,
     key: &VerifierKey,
     checkpoint: &Path,
@@ -130,7 +129,7 @@ async fn catch_the_operator(
     line(&format!(
         "7. A malicious operator rewrites entry {victim} on a copy, and every hash and signature above it."
     ))?;
-    let mut server = DemoServer::start(&forged, honest.port)?;
+    let mut server = ServerProcess::start(&forged, honest.port)?;
     let auditor = client(&server.url, key, &dir.join("auditor")).await?;
     match auditor.head().await {
         Err(error) if error.is_tampering() => line(&format!("   The client remembers an older head: {error}"))?,

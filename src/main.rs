@@ -4,6 +4,8 @@
 //! [`failure::exit_code`], so that a script can tell "down" (1) from "lying" (3).
 
 mod append;
+mod bench;
+mod child;
 mod connect;
 mod demo;
 mod export;
@@ -46,6 +48,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Fsck(fsck::FsckArgs),
     Keys(keys::KeysArgs),
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -68,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => wait(logs::run(args)),
         Command::Verify(args) => verify::run(&args),
         Command::Fsck(args) => fsck::run(&args),
+        Command::Bench(args) => wait(bench::run(args)),
         Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),
     }

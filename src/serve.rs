@@ -25,6 +25,10 @@ pub(crate) struct ServeArgs {
     /// The Unix socket of the admin service [default: admin.sock in the data directory].
     #[arg(long, value_name = "PATH", env = "LOGWOOD_ADMIN")]
     admin: Option<PathBuf>,
+    /// The anchor: the newest published head of each log, which keeps an old copy of the data directory from signing.
+    /// Better on another disk [default: ANCHOR in the data directory].
+    #[arg(long, value_name = "PATH", env = "LOGWOOD_ANCHOR")]
+    anchor: Option<PathBuf>,
     /// What the origins of new logs are made from, for example `https://logs.example.com`.
     #[arg(long, value_name = "URL", env = "LOGWOOD_PUBLIC_URL")]
     public_url: Option<String>,
@@ -53,7 +57,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         Ok(store)
     });
     let admin = args.admin.unwrap_or_else(|| args.data.join("admin.sock"));
-    let options = ServeOptions { data: args.data, grpc: args.grpc, admin, public_url: args.public_url, opener };
+    let anchor = args.anchor.unwrap_or_else(|| args.data.join("ANCHOR"));
+    let options = ServeOptions { data: args.data, grpc: args.grpc, admin, anchor, public_url: args.public_url, opener };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         tokio::select! {

@@ -10,7 +10,7 @@ use logwood_merkle::LeafIndex;
 use logwood_note::{Receipt, VerifierKey};
 
 use super::events::Event;
-use super::server::DemoServer;
+use crate::child::ServerProcess;
 use crate::output::line;
 
 const SERVICES: usize = 3;
@@ -30,7 +30,7 @@ pub(super) struct Logged {
 
 /// Appends all events; the server is killed once half of them are acknowledged, and started again.
 pub(super) async fn append_through_a_crash(
-    server: &mut DemoServer,
+    server: &mut ServerProcess,
     data: &Path,
     events: &[Event],
     key: &VerifierKey,
@@ -61,7 +61,7 @@ pub(super) async fn append_through_a_crash(
         "3. SIGKILL after {} acknowledged events, in the middle of others. Starting again; the services retry.",
         acknowledged.load(Ordering::Relaxed)
     ))?;
-    *server = DemoServer::start(data, server.port)?;
+    *server = ServerProcess::start(data, server.port)?;
     let mut all = Vec::with_capacity(events.len());
     for task in tasks {
         all.extend(task.await.context("a service stopped")??);

@@ -30,6 +30,7 @@ impl Server {
             data: data.path().to_owned(),
             grpc: address.parse().expect("an address"),
             admin: data.path().join("admin.sock"),
+            anchor: data.path().join("ANCHOR"),
             public_url: None,
             opener: Arc::new(move || Ok(Arc::new(MemoryStore::open(&disk)?) as Arc<dyn LogStore>)),
         };

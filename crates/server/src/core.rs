@@ -10,7 +10,7 @@ use logwood_note::{LogName, Seal};
 use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
 use logwood_sequencer::{LogTail, NewEntry, Submission};
 use logwood_store::{
-    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore,
+    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, StoredHead,
 };
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
@@ -72,44 +72,51 @@ impl Core {
         if let Some(handle) = self.shared.registry.get(name) {
             return Ok(handle);
         }
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
         if self.shared.halted.load(Ordering::Acquire) {
             return Err(status::halted());
         }
         let store = self.store()?;
         let record = store.logs(LogQuery::Name(name)).map_err(status::read)?.pop();
         let record = record.ok_or_else(|| Status::not_found(format!("there is no log `{name}`")))?;
-        let tail = LogTail::load(&*store, &record).map_err(|error| {
-            tracing::error!(log = name, %error, "a log cannot be served");
-            Status::data_loss(format!("log `{name}` is damaged; the operator must run `logwood fsck`"))
-        })?;
+        let tail = load_tail(&*store, &record)?;
         let handle = self.handle(&*store, record, &tail)?;
-        let _ = self.commands.send(Command::Load(handle.number, tail));
+        let _ = self.commands.send(Command::Load(epoch, handle.number, tail));
         self.shared.registry.insert(Arc::clone(&handle));
+        if self.shared.epoch.load(Ordering::Acquire) != epoch {
+            self.shared.registry.remove(&handle);
+            return Err(status::halted());
+        }
         Ok(handle)
     }
 
     fn handle(&self, store: &dyn LogStore, record: LogRecord, tail: &LogTail) -> Result<Arc<LogHandle>, Status> {
-        let name = &record.settings.name;
-        let key = self.shared.registry.load_key(name).map_err(|error| {
-            tracing::error!(log = name, %error, "a log's key cannot be read");
-            status::precondition(Reason::RollbackGuard, "the log's key cannot be read; it cannot sign")
-        })?;
         let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
         let published = newest.map(|head| Arc::new(published(&record.settings.origin, &head)));
-        let signer = key.map(Signer::new);
-        if let (Some(signer), Some(published)) = (&signer, &published) {
-            signer.remember(published.head);
-        }
+        let signer = self.signer(&record, published.as_deref())?;
         let view = tail.view();
-        let note = match (&signer, &published) {
-            (Some(signer), _) => signer.sign(&record.settings.origin, view.head()).map_err(|error| {
-                tracing::error!(log = name, %error, "the log is behind a head that it signed");
-                status::precondition(Reason::RollbackGuard, "the log is behind a head that it published")
-            })?,
-            (None, Some(published)) if published.head == view.head() => published.note.clone(),
-            (None, _) => return Err(status::precondition(Reason::RollbackGuard, "the log's key file is missing")),
+        let attempt = signer.map(|signer| {
+            let note = signer.sign(&record.settings.origin, view.head());
+            note.map(|note| (signer, note))
+        });
+        let (signer, released) = match (attempt.transpose(), &published) {
+            (Ok(Some((signer, note))), _) => (Some(signer), Released { view, note, time_ms: record.head.time_ms }),
+            (unsigned, Some(published)) => {
+                if let Err(error) = unsigned {
+                    tracing::error!(
+                        log = record.settings.name, %error,
+                        "the stored log is behind what was signed: it is read-only. Was an old copy of the data \
+                         directory restored?"
+                    );
+                }
+                let record = LogRecord { head: StoredHead { head: published.head, ..record.head }, ..record.clone() };
+                let view = load_tail(store, &record)?.view();
+                (None, Released { view, note: published.note.clone(), time_ms: published.time_ms })
+            }
+            (_, None) => {
+                return Err(status::precondition(Reason::RollbackGuard, "the log has no head that may be shown"));
+            }
         };
-        let released = Released { view, note, time_ms: record.head.time_ms };
         Ok(Arc::new(LogHandle {
             number: record.number,
             state: RwLock::new(record.state),
@@ -119,6 +126,23 @@ impl Core {
             published: watch::Sender::new(published),
             settings: record.settings,
         }))
+    }
+
+    /// The log's signer, which remembers the largest head of the history, the anchor and this process. `None` without
+    /// a key file.
+    fn signer(&self, record: &LogRecord, published: Option<&Published>) -> Result<Option<Signer>, Status> {
+        let name = &record.settings.name;
+        let key = self.shared.registry.load_key(name).map_err(|error| {
+            tracing::error!(log = name, %error, "a log's key cannot be read");
+            status::precondition(Reason::RollbackGuard, "the log's key cannot be read; it cannot sign")
+        })?;
+        let signer = key.map(Signer::new);
+        if let Some(signer) = &signer {
+            let published = published.map(|published| published.head);
+            let known = [published, self.shared.anchor.head(name), self.shared.registry.last_signed(record.number)];
+            known.into_iter().flatten().for_each(|head| signer.remember(head));
+        }
+        Ok(signer)
     }
 
     /// Checks an entry and hashes it, on the caller's task.
@@ -159,7 +183,10 @@ impl Core {
             }
         }
         if log.signer.is_none() {
-            return Err(status::precondition(Reason::RollbackGuard, "the log's key file is missing: it is read-only"));
+            return Err(status::precondition(
+                Reason::RollbackGuard,
+                "the log is read-only: its key is missing, or its storage is behind what was signed",
+            ));
         }
         if log.released.load().view.head().size.0 + entries as u64 > LOG_ENTRIES_MAX {
             return Err(status::precondition(Reason::LogFull, format!("a log has at most {LOG_ENTRIES_MAX} entries")));
@@ -275,6 +302,14 @@ impl Core {
         let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
         Ok(seal.sign(signer.key()).into())
     }
+}
+
+fn load_tail(store: &dyn LogStore, record: &LogRecord) -> Result<LogTail, Status> {
+    LogTail::load(store, record).map_err(|error| {
+        let name = &record.settings.name;
+        tracing::error!(log = name, %error, "a log cannot be served");
+        Status::data_loss(format!("log `{name}` is damaged; the operator must run `logwood fsck`"))
+    })
 }
 
 pub(crate) fn stopping() -> Status {

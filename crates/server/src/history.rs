@@ -11,12 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use logwood_note::{Checkpoint, SignedNote};
+use logwood_proto::Reason;
 use logwood_store::{HeadSignature, PublishedHead};
 use tonic::Status;
 
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::registry::{LogHandle, Published, Released};
+use crate::status;
 use crate::writer::Command;
 
 /// How often a log that grows is published, in milliseconds.
@@ -50,11 +52,23 @@ pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> 
     let released = log.released.load_full();
     let head = released.view.head();
     let is_new = log.published.borrow().as_ref().is_none_or(|last| last.head.size < head.size);
-    if !is_new {
+    if !is_new || log.signer.is_none() {
         return Ok(());
     }
     let time_ms = now_ms();
     core.change(|ticket| Command::Publish(log.number, stored(&released, time_ms), ticket)).await?;
+    let name = &log.settings.name;
+    match tokio::task::block_in_place(|| core.shared.anchor.append(name, head)) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::error!(log = name, "another process writes this anchor: nothing more is published");
+            return Err(status::precondition(Reason::RollbackGuard, "another process serves a copy of this log"));
+        }
+        Err(error) => {
+            tracing::error!(log = name, %error, "the anchor cannot be written: the head is not published");
+            return Err(status::exhausted("disk", "the anchor cannot be written"));
+        }
+    }
     log.published.send_replace(Some(Arc::new(Published { head, note: released.note.clone(), time_ms })));
     Ok(())
 }

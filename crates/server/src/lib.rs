@@ -4,6 +4,7 @@
 //! acknowledge) -> `append` again (proofs, on the caller's task).
 
 mod admin;
+mod anchor;
 mod append;
 mod clock;
 mod core;

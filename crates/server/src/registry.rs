@@ -19,6 +19,7 @@ pub(crate) struct LogHandle {
     pub(crate) number: LogNumber,
     pub(crate) settings: LogSettings,
     pub(crate) state: RwLock<LogState>,
+    /// `None`: the log is read-only, because its key is missing or its storage is behind what was signed.
     pub(crate) signer: Option<Signer>,
     /// What readers see.
     pub(crate) released: ArcSwap<Released>,
@@ -67,9 +68,12 @@ impl Signer {
         Self { key, last: Mutex::new(None) }
     }
 
-    /// Takes `head`, signed by an earlier run, as the least that may be signed from now on.
+    /// Takes `head`, signed before, as the least that may be signed from now on.
     pub(crate) fn remember(&self, head: TreeHead) {
-        *self.last.lock() = Some(head);
+        let mut last = self.last.lock();
+        if last.is_none_or(|last| last.size < head.size) {
+            *last = Some(head);
+        }
     }
 
     /// The checkpoint of `head`. The signer remembers the last one, and refuses a smaller size or another root at
@@ -96,11 +100,13 @@ pub(crate) struct Registry {
     keys: PathBuf,
     by_name: RwLock<HashMap<String, Arc<LogHandle>>>,
     by_number: RwLock<HashMap<LogNumber, Arc<LogHandle>>>,
+    /// What this process signed last, for logs that a reload took out of memory.
+    signed: Mutex<HashMap<LogNumber, TreeHead>>,
 }
 
 impl Registry {
     pub(crate) fn new(keys: PathBuf) -> Self {
-        Self { keys, by_name: RwLock::default(), by_number: RwLock::default() }
+        Self { keys, by_name: RwLock::default(), by_number: RwLock::default(), signed: Mutex::default() }
     }
 
     pub(crate) fn key_path(&self, name: &str) -> PathBuf {
@@ -130,8 +136,25 @@ impl Registry {
         self.by_name.read().values().cloned().collect()
     }
 
+    /// The last head that this process signed for the log.
+    pub(crate) fn last_signed(&self, log: LogNumber) -> Option<TreeHead> {
+        self.signed.lock().get(&log).copied()
+    }
+
+    /// Takes out a handle that was made from what a reload has overtaken.
+    pub(crate) fn remove(&self, handle: &Arc<LogHandle>) {
+        let is_it = |found: &mut Arc<LogHandle>| Arc::ptr_eq(found, handle);
+        self.by_name.write().extract_if(|_, found| is_it(found)).for_each(drop);
+        self.by_number.write().extract_if(|_, found| is_it(found)).for_each(drop);
+    }
+
     /// Forgets every log: each is loaded from storage when it is next touched.
     pub(crate) fn clear(&self) {
+        for handle in self.all() {
+            if let Some(last) = handle.signer.as_ref().and_then(|signer| *signer.last.lock()) {
+                self.signed.lock().insert(handle.number, last);
+            }
+        }
         self.by_name.write().clear();
         self.by_number.write().clear();
     }

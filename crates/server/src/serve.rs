@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use logwood_proto::v1;
@@ -17,6 +17,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{Admin, create_log};
+use crate::anchor::Anchor;
 use crate::core::Core;
 use crate::history;
 use crate::nodes::Nodes;
@@ -46,6 +47,8 @@ pub struct ServeOptions {
     pub grpc: SocketAddr,
     /// Path of the admin service's Unix socket.
     pub admin: PathBuf,
+    /// The anchor file, better on another disk than the data.
+    pub anchor: PathBuf,
     /// What origins of new logs are made from.
     pub public_url: Option<String>,
     /// Opens the store.
@@ -104,10 +107,18 @@ pub async fn serve(
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
+    // Only now: the store's lock says that no other process of this directory is using the anchor.
+    let anchor = Anchor::open(&options.anchor).map_err(io(format!("open the anchor {}", options.anchor.display())))?;
     let Some(store) = slot.get() else { return Err(ServeError::Store("the store is closed".into())) };
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
-    let shared =
-        Arc::new(Shared { slot, nodes: Nodes::new(), registry: Registry::new(keys), halted: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        slot,
+        nodes: Nodes::new(),
+        registry: Registry::new(keys),
+        halted: AtomicBool::new(false),
+        epoch: AtomicU64::new(0),
+        anchor,
+    });
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, options.public_url);
     let core = Arc::new(core);

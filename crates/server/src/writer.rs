@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use logwood_merkle::{Hash, LeafIndex};
@@ -19,6 +19,7 @@ use logwood_sequencer::{Found, LogTail, Placement, SealedRound, Sequencer, Submi
 use logwood_store::{CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PublishedHead, RoundNumber};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::anchor::Anchor;
 use crate::clock::now_ms;
 use crate::nodes::Nodes;
 use crate::registry::{Registry, Released};
@@ -49,7 +50,8 @@ pub(crate) struct Ticket {
 /// What the planner is told.
 pub(crate) enum Command {
     Submit(Submission<Ticket>),
-    Load(LogNumber, LogTail),
+    /// A tail that was read in this epoch ([`Shared::epoch`]).
+    Load(u64, LogNumber, LogTail),
     Create(LogNumber, LogSettings, Ticket),
     SetState(LogNumber, LogState, Ticket),
     Publish(LogNumber, PublishedHead, Ticket),
@@ -65,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) registry: Registry,
     pub(crate) halted: AtomicBool,
+    /// Counts the times that everything planned was thrown away. What was read from storage in an earlier epoch is
+    /// worth nothing to the planner.
+    pub(crate) epoch: AtomicU64,
+    pub(crate) anchor: Anchor,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);
@@ -140,8 +146,9 @@ impl Planner {
             Command::Submit(submission) if self.sequencer.is_loaded(submission.log) => self.backlog.push(submission),
             // Loaded before a reload: the caller retries and loads it anew.
             Command::Submit(submission) => drop(submission),
-            Command::Load(log, tail) => {
-                if !self.sequencer.is_loaded(log) {
+            // A tail that was read before a reload may lack what the reload found.
+            Command::Load(epoch, log, tail) => {
+                if epoch == self.shared.epoch.load(Ordering::Acquire) && !self.sequencer.is_loaded(log) {
                     self.sequencer.load(log, tail);
                 }
             }
@@ -232,6 +239,7 @@ impl Planner {
         for ticket in tickets {
             let _ = ticket.reply.send(Err(answer));
         }
+        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.registry.clear();
         self.shared.nodes.clear();
         self.reload(matches!(error, CommitError::Unknown { .. }));

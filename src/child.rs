@@ -1,4 +1,4 @@
-//! The server of the story, a process of its own, so that it can be killed.
+//! A server as a process of its own, so that it can be killed, and so that a load shares nothing with it but the machine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -8,16 +8,16 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running `logwood serve`. Killed when dropped.
-pub(super) struct DemoServer {
+pub(crate) struct ServerProcess {
     child: Child,
-    pub(super) url: String,
-    pub(super) port: u16,
-    pub(super) vkey: String,
+    pub(crate) url: String,
+    pub(crate) port: u16,
+    pub(crate) vkey: String,
 }
 
-impl DemoServer {
-    /// Starts a server and waits until it listens.
-    pub(super) fn start(data: &Path, port: u16) -> anyhow::Result<Self> {
+impl ServerProcess {
+    /// Starts a server on `data` and waits until it listens.
+    pub(crate) fn start(data: &Path, port: u16) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
@@ -41,14 +41,14 @@ impl DemoServer {
     }
 
     /// SIGKILL: nothing is flushed.
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
     /// SIGTERM, and an orderly end.
-    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         let pid =
             i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("the server has no process id")?;
         kill_process(pid, Signal::TERM)?;
@@ -58,7 +58,7 @@ impl DemoServer {
     }
 }
 
-impl Drop for DemoServer {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // It may have stopped already.
         let _ = self.child.kill();
