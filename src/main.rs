@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
         Command::Append(args) => wait(append::run(args)),
         Command::Get(args) => wait(get::run(args)),
         Command::Prove(args) => wait(prove::run(args)),

@@ -1,5 +1,7 @@
 //! `logwood serve`: the server on the embedded store.
 
+mod settings;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,56 +11,75 @@ use clap::Args;
 use logwood_server::{ServeOptions, Started, StoreOpener};
 use logwood_store::LogStore;
 use logwood_store_rocksdb::RocksStore;
+use settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::output;
 
 /// Runs the service. A first run on an empty directory makes a log named `default` and prints its verifier key.
 ///
-/// Stops on SIGTERM or SIGINT: takes no new calls, answers those that wait, and exits within 10 seconds.
+/// Settings come from defaults, then --config, then the environment (`LOGWOOD_DATA`, `LOGWOOD_GRPC`, `LOGWOOD_ADMIN`,
+/// `LOGWOOD_ANCHOR`, `LOGWOOD_PUBLIC_URL`), then flags; the last one counts. Stops on SIGTERM or SIGINT: takes no new
+/// calls, answers those that wait, and exits within 10 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// The data directory: store, keys, admin socket.
-    #[arg(long, value_name = "DIR", default_value = "logwood-data", env = "LOGWOOD_DATA")]
-    data: PathBuf,
-    /// Where to serve gRPC. Port 0 picks a free one. There is no TLS yet: keep it on the loopback.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", env = "LOGWOOD_GRPC")]
-    grpc: SocketAddr,
+    /// A TOML file of settings; its keys are the names of the flags.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory: store, keys, admin socket [default: logwood-data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to serve gRPC; port 0 picks a free one [default: 127.0.0.1:7070]. There is no TLS yet: loopback only.
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<SocketAddr>,
     /// The Unix socket of the admin service [default: admin.sock in the data directory].
-    #[arg(long, value_name = "PATH", env = "LOGWOOD_ADMIN")]
+    #[arg(long, value_name = "PATH")]
     admin: Option<PathBuf>,
     /// The anchor: the newest published head of each log, which keeps an old copy of the data directory from signing.
     /// Better on another disk [default: ANCHOR in the data directory].
-    #[arg(long, value_name = "PATH", env = "LOGWOOD_ANCHOR")]
+    #[arg(long, value_name = "PATH")]
     anchor: Option<PathBuf>,
     /// What the origins of new logs are made from, for example `https://logs.example.com`.
-    #[arg(long, value_name = "URL", env = "LOGWOOD_PUBLIC_URL")]
+    #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+    /// Print the settings that would be used, as TOML, and stop.
+    #[arg(long)]
+    print_config: bool,
 }
 
 /// Serves until a signal comes.
-pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(args)?;
+    if args.print_config {
+        output::line(toml::to_string(&settings)?.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
-    anyhow::ensure!(
-        args.grpc.ip().is_loopback(),
-        "--grpc {}: without TLS only loopback addresses are served",
-        args.grpc
-    );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args))?;
+    runtime.block_on(serve(settings))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    let db = args.data.join("db");
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let db = settings.data.join("db");
     let opener: StoreOpener = Arc::new(move || {
         let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&db)?);
         Ok(store)
     });
-    let admin = args.admin.unwrap_or_else(|| args.data.join("admin.sock"));
-    let anchor = args.anchor.unwrap_or_else(|| args.data.join("ANCHOR"));
-    let options = ServeOptions { data: args.data, grpc: args.grpc, admin, anchor, public_url: args.public_url, opener };
+    let admin = settings.admin.unwrap_or_else(|| settings.data.join("admin.sock"));
+    let anchor = settings.anchor.unwrap_or_else(|| settings.data.join("ANCHOR"));
+    let options = ServeOptions {
+        data: settings.data,
+        grpc: settings.grpc,
+        admin,
+        anchor,
+        public_url: settings.public_url,
+        opener,
+    };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         tokio::select! {

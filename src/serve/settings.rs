@@ -1,0 +1,79 @@
+//! Settings of the server: defaults < TOML file < environment < flags, validated once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use config::{Case, Config, Environment, File, FileFormat};
+use serde::{Deserialize, Serialize};
+
+use super::ServeArgs;
+use crate::failure::Usage;
+
+/// Longest configuration file, in bytes.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What `--print-config` shows, and what a configuration file may hold.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// Address of the public gRPC service.
+    pub(crate) grpc: SocketAddr,
+    /// The admin service's Unix socket. Default: `admin.sock` in the data directory.
+    pub(crate) admin: Option<PathBuf>,
+    /// The anchor. Default: `ANCHOR` in the data directory.
+    pub(crate) anchor: Option<PathBuf>,
+    /// What the origins of new logs are made from.
+    pub(crate) public_url: Option<String>,
+}
+
+/// The names that an environment variable `LOGWOOD_<NAME>` can set.
+const NAMES: [&str; 5] = ["data", "grpc", "admin", "anchor", "public-url"];
+
+impl Settings {
+    /// Reads all sources. A name that a file holds and nobody knows is an error; so is a value of the wrong kind.
+    pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
+        let mut builder =
+            Config::builder().set_default("data", "logwood-data")?.set_default("grpc", "127.0.0.1:7070")?;
+        if let Some(path) = &args.config {
+            builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
+        }
+        let known = std::env::vars().filter(|(name, _)| {
+            let name = name.strip_prefix("LOGWOOD_").unwrap_or_default();
+            NAMES.contains(&name.to_lowercase().replace('_', "-").as_str())
+        });
+        let environment = Environment::with_prefix("LOGWOOD")
+            .prefix_separator("_")
+            .separator("__")
+            .convert_case(Case::Kebab)
+            .source(Some(known.collect()));
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let settings = builder
+            .add_source(environment)
+            .set_override_option("data", text(&args.data))?
+            .set_override_option("grpc", args.grpc.map(|address| address.to_string()))?
+            .set_override_option("admin", text(&args.admin))?
+            .set_override_option("anchor", text(&args.anchor))?
+            .set_override_option("public-url", args.public_url.clone())?
+            .build()
+            .and_then(Config::try_deserialize::<Self>)
+            .map_err(|error| Usage { problem: format!("configuration: {error}") })?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        if !self.grpc.ip().is_loopback() {
+            let problem = format!("grpc = {}: without TLS only loopback addresses are served", self.grpc);
+            return Err(Usage { problem }.into());
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let bytes = crate::files::read(path, FILE_BYTES_MAX)?;
+    String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", path.display()))
+}
