@@ -303,3 +303,6 @@ fn split(first: u64, entries: Vec<Entry>) -> (Vec<PackedBundle>, Vec<Piece>) {
     }
     (bundles, pieces)
 }
+
+#[cfg(test)]
+mod tests;

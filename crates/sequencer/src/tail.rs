@@ -121,3 +121,6 @@ fn tile_roots(
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,6 @@ pub(crate) fn grow(
         hash = root;
     }
 }
+
+#[cfg(test)]
+mod tests;

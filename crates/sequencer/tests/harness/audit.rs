@@ -99,7 +99,11 @@ impl AuditedLog {
             IndexRow::Leaf { .. } => leaf_rows += 1,
         };
         store.visit_index(self.record.number, &mut count).expect("the index is readable");
-        assert_eq!((identity_rows, leaf_rows), (seen.len(), self.entries.len()), "no row of an entry that is not there");
+        assert_eq!(
+            (identity_rows, leaf_rows),
+            (seen.len(), self.entries.len()),
+            "no row of an entry that is not there"
+        );
     }
 
     fn check_tail(&self, store: &MemoryStore) {
