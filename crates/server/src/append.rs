@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use logwood_merkle::LeafIndex;
+use logwood_merkle::{LeafIndex, TreeSize};
 use logwood_proto::{BATCH_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
 use logwood_sequencer::{NewEntry, Placement};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use crate::core::{Core, check_known};
-use crate::registry::{LogHandle, Released};
+use crate::registry::{LogHandle, Published, Released};
 use crate::status;
 
 /// Most entries of one stream that wait together for a round.
@@ -40,14 +40,11 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
         Placement::Taken(index) => return Err(status::identity_taken(index.0)),
     };
     check_covered(&released, index)?;
-    let wait_ms = request.wait_ms;
-    let (released, reached) = wait_for(&log, released, level, wait_ms).await;
+    let covering = Covering::wait(&log, released, (level, request.wait_ms)).await;
     let store = core.store()?;
-    let view = (log.number, &released.view);
-    let inclusion =
-        core.shared.nodes.inclusion(&*store, view, index, released.view.head().size).map_err(status::node)?;
-    let mut head = core.signed_head(&log, &released, request.known_size)?;
-    head.level = reached.into();
+    let view = (log.number, &covering.released.view);
+    let inclusion = core.shared.nodes.inclusion(&*store, view, index, covering.size()).map_err(status::node)?;
+    let head = covering.head(core, &log, request.known_size)?;
     Ok(v1::AppendResponse { index: index.0, duplicate, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
 }
 
@@ -69,15 +66,7 @@ pub(crate) async fn append_batch(
         let identity = entry.identity.as_ref().map(|v1::batch_entry::Identity::Key(key)| &key[..]);
         group.push(position, core.entry(entry.entry, identity));
     }
-    let (released, mut answer) = group.log(core, &log, true, request.known_size).await?;
-    if let Some(released) = released
-        && level != v1::HeadLevel::Signed
-    {
-        let (_, reached) = wait_for(&log, released, level, request.wait_ms).await;
-        if let Some(head) = &mut answer.head {
-            head.level = reached.into();
-        }
-    }
+    let answer = group.log(core, &log, true, request.known_size, (level, request.wait_ms)).await?;
     Ok(v1::AppendBatchResponse { head: answer.head, runs: answer.runs, errors: answer.errors })
 }
 
@@ -115,11 +104,11 @@ async fn run_stream(
         }
         Core::check_appendable(&log, group.entries.len())?;
         let current = std::mem::take(&mut group);
-        let logged = current.log(core, &log, open.range_proofs, known_size);
+        let logged = current.log(core, &log, open.range_proofs, known_size, (v1::HeadLevel::Signed, 0));
         tokio::pin!(logged);
         let answer = loop {
             tokio::select! {
-                answer = &mut logged => break answer?.1,
+                answer = &mut logged => break answer?,
                 message = requests.next(), if !ended && !group.is_full() => {
                     ended = !group.take(core, message.transpose()?)?;
                 }
@@ -192,10 +181,11 @@ impl Group {
         log: &LogHandle,
         proofs: bool,
         known_size: u64,
-    ) -> Result<(Option<Arc<Released>>, v1::AppendStreamResponse), Status> {
+        wait: (v1::HeadLevel, u32),
+    ) -> Result<v1::AppendStreamResponse, Status> {
         let mut answer = v1::AppendStreamResponse { head: None, runs: Vec::new(), errors: self.errors };
         if self.entries.is_empty() {
-            return Ok((None, answer));
+            return Ok(answer);
         }
         let (acknowledged, released) = core.submit(log, self.entries).await?;
         let mut new = BTreeMap::new();
@@ -216,20 +206,22 @@ impl Group {
             let last = run.first_index + run.request_ids.len() as u64 - 1;
             check_covered(&released, LeafIndex(last))?;
         }
+        if runs.is_empty() {
+            return Ok(answer);
+        }
+        let covering = Covering::wait(log, released, wait).await;
         if proofs {
-            prove(core, log, &released, &mut runs)?;
+            prove(core, log, &covering, &mut runs)?;
         }
-        if !runs.is_empty() {
-            answer.head = Some(core.signed_head(log, &released, known_size)?);
-        }
+        answer.head = Some(covering.head(core, log, known_size)?);
         answer.runs = runs;
-        Ok((Some(released), answer))
+        Ok(answer)
     }
 }
 
-fn prove(core: &Core, log: &LogHandle, released: &Released, runs: &mut [v1::Run]) -> Result<(), Status> {
+fn prove(core: &Core, log: &LogHandle, covering: &Covering, runs: &mut [v1::Run]) -> Result<(), Status> {
     let store = core.store()?;
-    let size = released.view.head().size;
+    let (size, released) = (covering.size(), &covering.released);
     for run in runs {
         let range: Range<u64> = run.first_index..run.first_index + run.request_ids.len() as u64;
         let proof =
@@ -292,23 +284,41 @@ fn level(wait: i32) -> Result<v1::HeadLevel, Status> {
     }
 }
 
-/// Waits until a published head covers `released`, for at most `wait_ms` (0: the server's limit).
-async fn wait_for(
-    log: &LogHandle,
+/// The head that an answer is given under.
+struct Covering {
+    /// Holds the hashes of every proof.
     released: Arc<Released>,
-    level: v1::HeadLevel,
-    wait_ms: u32,
-) -> (Arc<Released>, v1::HeadLevel) {
-    if level == v1::HeadLevel::Signed {
-        return (released, v1::HeadLevel::Signed);
+    /// Set if a published head was waited for and came: the answer is then given under that one.
+    published: Option<Arc<Published>>,
+}
+
+impl Covering {
+    /// Waits until a published head covers `released`, if that is asked for, for at most so many milliseconds (0: the
+    /// server's limit).
+    async fn wait(log: &LogHandle, released: Arc<Released>, (level, wait_ms): (v1::HeadLevel, u32)) -> Self {
+        if level == v1::HeadLevel::Signed {
+            return Self { released, published: None };
+        }
+        let wait_ms = if wait_ms == 0 { WAIT_MS_MAX } else { wait_ms.min(WAIT_MS_MAX) };
+        let size = released.view.head().size;
+        let mut published = log.published.subscribe();
+        let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| head.head.size >= size));
+        let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
+        match reached.ok().and_then(Result::ok).and_then(|head| head.clone()) {
+            // What is published was released before, so the log's present view reaches that far.
+            Some(published) => Self { released: log.released.load_full(), published: Some(published) },
+            None => Self { released, published: None },
+        }
     }
-    let wait_ms = if wait_ms == 0 { WAIT_MS_MAX } else { wait_ms.min(WAIT_MS_MAX) };
-    let size = released.view.head().size;
-    let mut published = log.published.subscribe();
-    let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| head.head.size >= size));
-    let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
-    match reached {
-        Ok(Ok(_)) => (released, v1::HeadLevel::Published),
-        _ => (released, v1::HeadLevel::Signed),
+
+    fn size(&self) -> TreeSize {
+        self.published.as_ref().map_or(self.released.view.head().size, |published| published.head.size)
+    }
+
+    fn head(&self, core: &Core, log: &LogHandle, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+        match &self.published {
+            Some(published) => core.published_head(log, published, known_size),
+            None => core.signed_head(log, &self.released, known_size),
+        }
     }
 }
