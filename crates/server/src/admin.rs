@@ -114,6 +114,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::FreezeLogRequest>,
     ) -> Result<Response<v1::FreezeLogResponse>, Status> {
+        let _one_at_a_time = self.0.creating.lock().await;
         let info = self.set_state(&request.get_ref().log, LogState::Frozen).await?;
         Ok(Response::new(v1::FreezeLogResponse { info: Some(info) }))
     }
@@ -122,12 +123,15 @@ impl AdminService for Admin {
         if !request.get_ref().checkpoints.is_empty() {
             return Err(Status::unimplemented("thawing against checkpoints is not built yet"));
         }
+        let _one_at_a_time = self.0.creating.lock().await;
         let info = self.set_state(&request.get_ref().log, LogState::Active).await?;
         Ok(Response::new(v1::ThawLogResponse { info: Some(info) }))
     }
 
     async fn seal_log(&self, request: Request<v1::SealLogRequest>) -> Result<Response<v1::SealLogResponse>, Status> {
         let name = &request.get_ref().log;
+        // A thaw in between would let entries in behind the seal.
+        let _one_at_a_time = self.0.creating.lock().await;
         // Drain first: the state change rides behind everything that is queued.
         self.set_state(name, LogState::Frozen).await?;
         let log = tokio::task::block_in_place(|| self.0.log(name))?;

@@ -173,15 +173,7 @@ impl Core {
 
     /// Whether the log takes `entries` more.
     pub(crate) fn check_appendable(log: &LogHandle, entries: usize) -> Result<(), Status> {
-        match *log.state.read() {
-            LogState::Active => {}
-            LogState::Frozen => {
-                return Err(status::precondition(Reason::Frozen, "the log is frozen: read-only until it is thawed"));
-            }
-            LogState::Sealed { .. } => {
-                return Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever"));
-            }
-        }
+        Self::check_active(&log.state.read())?;
         if log.signer.is_none() {
             return Err(status::precondition(
                 Reason::RollbackGuard,
@@ -192,6 +184,18 @@ impl Core {
             return Err(status::precondition(Reason::LogFull, format!("a log has at most {LOG_ENTRIES_MAX} entries")));
         }
         Ok(())
+    }
+
+    fn check_active(state: &LogState) -> Result<(), Status> {
+        match state {
+            LogState::Active => Ok(()),
+            LogState::Frozen => {
+                Err(status::precondition(Reason::Frozen, "the log is frozen: read-only until it is thawed"))
+            }
+            LogState::Sealed { .. } => {
+                Err(status::precondition(Reason::Sealed, "the log is sealed: read-only for ever"))
+            }
+        }
     }
 
     /// Queues entries of one log and waits until their round is released.
@@ -215,7 +219,12 @@ impl Core {
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket { reply, _permits: permits };
         let submission = Submission { log: log.number, entries, ticket };
-        self.commands.send(Command::Submit(submission)).map_err(|_| stopping())?;
+        {
+            // Held while sending: what is queued behind a change of state has seen it.
+            let state = log.state.read();
+            Self::check_active(&state)?;
+            self.commands.send(Command::Submit(submission)).map_err(|_| stopping())?;
+        }
         let acknowledged = answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
         let released = acknowledged.released.clone().ok_or_else(status::halted)?;
         Ok((acknowledged, released))

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::core::{Core, check_known, published};
-use crate::registry::{LogHandle, Released};
+use crate::registry::{LogHandle, RETIRED, Released};
 use crate::status;
 
 /// Most bytes of entries in one message of `ReadEntries`.
@@ -82,11 +82,16 @@ pub(crate) async fn watch_tree_heads(
     answers: mpsc::Sender<Result<v1::WatchTreeHeadsResponse, Status>>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
-    if request.level == i32::from(v1::HeadLevel::Witnessed) {
-        return Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses"));
+    match v1::HeadLevel::try_from(request.level) {
+        Ok(v1::HeadLevel::Witnessed) => {
+            return Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses"));
+        }
+        Ok(_) => {}
+        Err(_) => return Err(status::invalid("level", format!("{} is no level", request.level))),
     }
     check_known(request.known_size, log.released.load().view.head().size.0)?;
     let mut watch = log.published.subscribe();
+    let mut grown = log.grown.subscribe();
     let (mut from, mut known_size) = (request.from_size, request.known_size);
     loop {
         watch.borrow_and_update();
@@ -109,6 +114,7 @@ pub(crate) async fn watch_tree_heads(
         }
         tokio::select! {
             changed = watch.changed() => changed.map_err(|_| status::halted())?,
+            _ = grown.wait_for(|&size| size == RETIRED) => return Err(status::halted()),
             () = answers.closed() => return Ok(()),
         }
     }
@@ -207,6 +213,9 @@ pub(crate) async fn read_entries(
         tokio::select! {
             grew = grown.wait_for(|&size| size > next) => drop(grew.map_err(|_| status::halted())?),
             () = answers.closed() => return Ok(()),
+        }
+        if *grown.borrow() == RETIRED {
+            return Err(status::halted());
         }
         released = log.released.load_full();
     }

@@ -14,6 +14,9 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
 
+/// In place of a size: the log was taken out of memory, and its handle learns nothing more.
+pub(crate) const RETIRED: u64 = u64::MAX;
+
 /// A log in memory.
 pub(crate) struct LogHandle {
     pub(crate) number: LogNumber,
@@ -25,7 +28,7 @@ pub(crate) struct LogHandle {
     pub(crate) released: ArcSwap<Released>,
     /// The newest published head; watchers wait here. `None` before the first.
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
-    /// Tells readers that follow the tail.
+    /// Tells readers that follow the tail: the size, or [`RETIRED`].
     pub(crate) grown: watch::Sender<u64>,
 }
 
@@ -148,14 +151,17 @@ impl Registry {
         self.by_number.write().extract_if(|_, found| is_it(found)).for_each(drop);
     }
 
-    /// Forgets every log: each is loaded from storage when it is next touched.
+    /// Forgets every log: each is loaded from storage when it is next touched. Whoever follows one is told.
     pub(crate) fn clear(&self) {
         for handle in self.all() {
             if let Some(last) = handle.signer.as_ref().and_then(|signer| *signer.last.lock()) {
                 self.signed.lock().insert(handle.number, last);
             }
         }
-        self.by_name.write().clear();
+        let retired = std::mem::take(&mut *self.by_name.write());
         self.by_number.write().clear();
+        for handle in retired.values() {
+            handle.grown.send_replace(RETIRED);
+        }
     }
 }

@@ -157,7 +157,8 @@ impl Planner {
                 self.sequencer.answer_after(log, ticket);
             }
             Command::SetState(log, state, ticket) => {
-                self.absorb();
+                // All that was queued before the change comes before it, however full the round gets.
+                self.absorb_while(|_| true);
                 self.sequencer.set_state(log, state);
                 self.sequencer.answer_after(log, ticket);
             }
@@ -174,8 +175,12 @@ impl Planner {
 
     /// Takes from the backlog, log by log in turn, until the round is full.
     fn absorb(&mut self) {
+        self.absorb_while(|sequencer| !sequencer.is_full());
+    }
+
+    fn absorb_while(&mut self, has_room: impl Fn(&Sequencer<Ticket>) -> bool) {
         let Some(store) = self.store.clone() else { return };
-        while !self.sequencer.is_full() {
+        while has_room(&self.sequencer) {
             let Some(submission) = self.backlog.pop() else { return };
             match self.look_up(&*store, &submission) {
                 Ok(found) => self.sequencer.absorb(submission, &found),
