@@ -1,14 +1,15 @@
 //! Ten SIGKILLs under load: what was acknowledged is there, once, under receipts that verify.
 
+mod common;
+
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::Server;
 use logwood_client::{Client, ClientOptions, NewEntry};
 use logwood_note::{Receipt, VerifierKey};
 use logwood_proto::v1;
@@ -18,45 +19,6 @@ use tokio::sync::Mutex;
 const KILLS: usize = 10;
 /// Acknowledged entries between two kills.
 const ENTRIES_PER_LIFE: u64 = 300;
-
-struct Server {
-    child: Child,
-    url: String,
-    port: u16,
-    vkey: String,
-}
-
-impl Server {
-    fn start(data: &Path, port: u16) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_logwood"))
-            .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
-            .arg(data)
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut server = Self { child, url: String::new(), port, vkey: String::new() };
-        for line in BufReader::new(server.child.stdout.take().expect("piped")).lines() {
-            let line = line.expect("the server's output is text");
-            if let Some(key) = line.strip_prefix("vkey ") {
-                key.clone_into(&mut server.vkey);
-            }
-            if let Some(address) = line.strip_prefix("serving gRPC on ") {
-                server.port = address.rsplit(':').next().expect("a port").parse().expect("a port");
-                server.url = format!("http://{address}");
-                return server;
-            }
-        }
-        panic!("the server stopped before it listened");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What was acknowledged: identity to entry and index, and each receipt.
 #[derive(Default)]
@@ -171,7 +133,7 @@ impl Load {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut server = Server::start(dir.path(), 0);
+    let mut server = Server::start(dir.path(), 0, &[]);
     let key: VerifierKey = server.vkey.parse().expect("a verifier key");
     let load = Arc::new(Load {
         url: server.url.clone(),
@@ -192,7 +154,7 @@ async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
         }
         let port = server.port;
         drop(server);
-        server = Server::start(dir.path(), port);
+        server = Server::start(dir.path(), port, &[]);
     }
     load.stop.store(true, Ordering::Relaxed);
     for writer in writers {

@@ -1,48 +1,11 @@
 //! An old copy of the data directory with the real key: it must not sign.
 
-use std::io::{BufRead as _, BufReader};
+mod common;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(data: &Path, anchor: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_logwood"))
-            .args(["serve", "--grpc", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .arg("--anchor")
-            .arg(anchor)
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut server = Self { child, url: String::new() };
-        for line in BufReader::new(server.child.stdout.take().expect("piped")).lines() {
-            if let Some(address) = line.expect("text").strip_prefix("serving gRPC on ") {
-                server.url = format!("http://{address}");
-                return server;
-            }
-        }
-        panic!("the server stopped before it listened");
-    }
-
-    fn stop(mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
-        assert!(self.child.wait().expect("it is ours").success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use common::Server;
 
 /// Runs a client command in `dir`, where each caller remembers in a directory of its own.
 fn logwood(server: &Server, dir: &Path, state: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -76,15 +39,15 @@ fn an_old_copy_of_the_data_reads_but_does_not_sign() {
     std::fs::write(dir.path().join("one"), "first\nsecond\n").expect("written");
     std::fs::write(dir.path().join("two"), "third\n").expect("written");
 
-    let server = Server::start(&data, &anchor);
+    let server = Server::start(&data, 0, &["--anchor", anchor.to_str().expect("UTF-8")]);
     assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
     server.stop();
     copy(&data, &old);
-    let server = Server::start(&data, &anchor);
+    let server = Server::start(&data, 0, &["--anchor", anchor.to_str().expect("UTF-8")]);
     assert_eq!(logwood(&server, dir.path(), "a", &["append", "two"]).0, Some(0));
     server.stop();
 
-    let server = Server::start(&old, &anchor);
+    let server = Server::start(&old, 0, &["--anchor", anchor.to_str().expect("UTF-8")]);
     let (code, text) = logwood(&server, dir.path(), "b", &["append", "two"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("read-only"), "{text}");

@@ -30,7 +30,7 @@ use crate::writer::{self, Command, Shared};
 const DEFAULT_LOG: &str = "default";
 
 /// How long calls may take to finish once the server stops, in milliseconds.
-const STOP_MS: u64 = 8_000;
+const STOP_MS: u64 = 5_000;
 
 /// Flow-control windows: 256 KiB a stream, 1 MiB a connection.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
