@@ -152,6 +152,12 @@ impl<T> Sequencer<T> {
         self.open.is_empty() && self.answers.is_empty()
     }
 
+    /// Whether the open round will be written: an answer alone writes nothing.
+    #[must_use]
+    pub fn has_writes(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Whether an identity is planned already, so that storage need not be asked.
     #[must_use]
     pub fn knows(&self, log: LogNumber, identity: IdentityHash) -> bool {

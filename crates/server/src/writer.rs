@@ -10,13 +10,18 @@
 //! a round takes whatever has queued when the committer is free.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_sequencer::{Found, LogTail, Placement, SealedRound, Sequencer, Submission};
-use logwood_store::{CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PublishedHead, RoundNumber};
+use logwood_store::{
+    BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, PublishedHead,
+    Round, RoundNumber, bundle,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::anchor::Anchor;
@@ -24,6 +29,9 @@ use crate::clock::now_ms;
 use crate::nodes::Nodes;
 use crate::registry::{Registry, Released};
 use crate::slot::StoreSlot;
+
+/// How often a store that closed on a full disk is opened again, while there is nothing else to do.
+const RELOAD_RETRY: Duration = Duration::from_secs(2);
 
 /// What a handler learns when its round is released.
 pub(crate) struct Acknowledged {
@@ -102,6 +110,9 @@ pub(crate) fn start(
         rounds: Some(rounds),
         backlog: Backlog::default(),
         idle: true,
+        filled: VecDeque::new(),
+        packed: Vec::new(),
+        disk_was_full: false,
         stopping: None,
     };
     std::thread::Builder::new().name("planner".into()).spawn(move || planner.run())?;
@@ -116,13 +127,24 @@ struct Planner {
     rounds: Option<Sender<SealedRound<Ticket>>>,
     backlog: Backlog,
     idle: bool,
+    /// Bundles that sealed rounds filled with pieces, by the round that must be durable first.
+    filled: VecDeque<(RoundNumber, LogNumber, u64)>,
+    /// Bundles that were packed from their pieces and wait for a round to ride on.
+    packed: Vec<(LogNumber, PackedBundle)>,
+    /// The last failure was a full disk: reloading is tried until there is room.
+    disk_was_full: bool,
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl Planner {
     fn run(mut self) {
-        while let Ok(command) = self.inbox.recv() {
-            self.obey(command);
+        loop {
+            match self.inbox.recv_timeout(RELOAD_RETRY) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) if self.disk_was_full => self.reload(true),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             while let Ok(command) = self.inbox.try_recv() {
                 self.obey(command);
             }
@@ -166,7 +188,10 @@ impl Planner {
                 self.sequencer.publish(log, head);
                 self.sequencer.answer_after(log, ticket);
             }
-            Command::Committed(round) => self.sequencer.adopt(round),
+            Command::Committed(round) => {
+                self.sequencer.adopt(round);
+                self.pack(round);
+            }
             Command::Idle => self.idle = true,
             Command::Failed(error, tickets) => self.fail(&error, tickets),
             Command::Stop(done) => self.stopping = Some(done),
@@ -215,8 +240,30 @@ impl Planner {
         Ok(found)
     }
 
+    /// Packs the bundles that `round` filled, while the next one syncs. They ride on a later round, so that an idle log
+    /// stays idle; until then their pieces are as good.
+    fn pack(&mut self, round: RoundNumber) {
+        let Some(store) = self.store.clone() else { return };
+        while let Some((_, log, index)) = self.filled.pop_front_if(|(filled, ..)| *filled <= round) {
+            let (first, end) = (LeafIndex(index * BUNDLE_ENTRIES), LeafIndex((index + 1) * BUNDLE_ENTRIES));
+            match store.entries(log, first, end, usize::MAX) {
+                Ok(entries) if entries.len() as u64 == BUNDLE_ENTRIES => {
+                    self.packed.push((log, bundle::pack(index, &entries)));
+                }
+                Ok(entries) => tracing::error!(index, found = entries.len(), "a full bundle lacks entries"),
+                Err(error) => tracing::error!(index, %error, "the pieces of a bundle cannot be read"),
+            }
+        }
+    }
+
     fn seal(&mut self) {
+        if self.sequencer.has_writes() {
+            for (log, bundle) in self.packed.drain(..) {
+                self.sequencer.repack(log, bundle);
+            }
+        }
         if let Some(round) = self.sequencer.seal(now_ms()) {
+            self.filled.extend(round.round.iter().flat_map(filled_by_pieces));
             self.idle = false;
             if let Some(rounds) = &self.rounds {
                 let _ = rounds.send(round);
@@ -234,6 +281,7 @@ impl Planner {
             CommitError::Unknown { source } => {
                 tracing::error!(%source, "the outcome of a commit is unknown: halting, then reloading from storage");
                 self.shared.halted.store(true, Ordering::Release);
+                self.disk_was_full = is_disk_full(&**source);
                 WriteError::Halted
             }
         };
@@ -245,6 +293,8 @@ impl Planner {
             let _ = ticket.reply.send(Err(answer));
         }
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        self.filled.clear();
+        self.packed.clear();
         self.shared.registry.clear();
         self.shared.nodes.clear();
         self.reload(matches!(error, CommitError::Unknown { .. }));
@@ -263,16 +313,40 @@ impl Planner {
             Ok((last, store)) => {
                 self.sequencer = Sequencer::new(last);
                 self.store = Some(store);
+                self.disk_was_full = false;
                 self.shared.halted.store(false, Ordering::Release);
                 tracing::info!(round = %last, "serving writes again");
             }
             Err(error) => {
-                tracing::error!(%error, "the store cannot be opened again: no writes until the process is restarted");
+                let retry = self.disk_was_full;
+                tracing::error!(%error, retry, "the store cannot be opened again: free the disk, or restart the process");
                 self.sequencer = Sequencer::new(RoundNumber(0));
                 self.store = None;
             }
         }
     }
+}
+
+/// Whether a failure was that of a full disk. Engines report it as the system's text, not always as an `io::Error`.
+fn is_disk_full(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::StorageFull) || error.to_string().contains("No space left on device") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The bundles whose last piece is in `round`.
+fn filled_by_pieces(round: &Round) -> impl Iterator<Item = (RoundNumber, LogNumber, u64)> {
+    round.logs.iter().flat_map(|log| {
+        let pieces = log.extend.iter().flat_map(|extension| &extension.pieces);
+        let ends = pieces.map(|piece| piece.first.0 + piece.entries.len() as u64);
+        ends.filter(|end| end % BUNDLE_ENTRIES == 0).map(|end| (round.number, log.log, end / BUNDLE_ENTRIES - 1))
+    })
 }
 
 fn stored_leaf(store: &dyn LogStore, log: LogNumber, index: LeafIndex) -> Result<Hash, logwood_store::ReadError> {
