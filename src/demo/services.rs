@@ -1,11 +1,12 @@
 //! Three services that append at once, through a crash of the server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use logwood_client::{Appended, Client, ClientError};
 use logwood_merkle::LeafIndex;
 use logwood_note::{Receipt, VerifierKey};
 
@@ -40,12 +41,13 @@ pub(super) async fn append_through_a_crash(
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for worker in 0..SERVICES * IN_FLIGHT {
-        let (events, acknowledged, key) = (Arc::clone(&events), Arc::clone(&acknowledged), key.clone());
-        let (url, state) = (server.url.clone(), dir.join(format!("service-{}", worker % SERVICES)));
+        let (events, acknowledged) = (Arc::clone(&events), Arc::clone(&acknowledged));
+        let state = dir.join(format!("service-{}", worker % SERVICES));
+        let mut service = Worker { url: server.url.clone(), key: key.clone(), state, client: None };
         tasks.push(tokio::spawn(async move {
             let mut logged = Vec::new();
             for place in (worker..events.len()).step_by(SERVICES * IN_FLIGHT) {
-                logged.push((place, append(&url, &key, &state, &events[place]).await?));
+                logged.push((place, service.append(&events[place]).await?));
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(logged)
@@ -70,21 +72,39 @@ pub(super) async fn append_through_a_crash(
     Ok(all.into_iter().map(|(_, logged)| logged).collect())
 }
 
-/// Appends one event and retries with the same identity until it is acknowledged.
-async fn append(url: &str, key: &VerifierKey, state: &Path, event: &Event) -> anyhow::Result<Logged> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let began = Instant::now();
-        let attempt = match super::client(url, key, state).await {
-            Ok(client) => client.append(event.bytes.clone(), Some(event.identity.clone())).await,
-            Err(error) => Err(error),
-        };
-        match attempt {
-            Ok(appended) => {
-                return Ok(Logged { index: appended.index, receipt: appended.receipt, elapsed: began.elapsed() });
+/// One worker's connection, made again after each failure.
+struct Worker {
+    url: String,
+    key: VerifierKey,
+    state: PathBuf,
+    client: Option<Client>,
+}
+
+impl Worker {
+    /// Appends one event and retries with the same identity until it is acknowledged.
+    async fn append(&mut self, event: &Event) -> anyhow::Result<Logged> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let began = Instant::now();
+            match self.attempt(event).await {
+                Ok(appended) => {
+                    return Ok(Logged { index: appended.index, receipt: appended.receipt, elapsed: began.elapsed() });
+                }
+                Err(error) if error.is_tampering() || Instant::now() > deadline => return Err(error.into()),
+                Err(_) => {
+                    self.client = None;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
-            Err(error) if error.is_tampering() || Instant::now() > deadline => return Err(error.into()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
+    }
+
+    async fn attempt(&mut self, event: &Event) -> Result<Appended, ClientError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => super::client(&self.url, &self.key, &self.state).await?,
+        };
+        let client = self.client.insert(client);
+        client.append(event.bytes.clone(), Some(event.identity.clone())).await
     }
 }
