@@ -55,3 +55,29 @@ fn an_old_copy_of_the_data_reads_but_does_not_sign() {
     assert_eq!(code, Some(0), "reads go on: {text}");
     server.stop();
 }
+
+#[test]
+fn of_two_servers_on_copies_with_one_anchor_the_first_stops_signing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, twin, anchor) = (dir.path().join("data"), dir.path().join("twin"), dir.path().join("ANCHOR"));
+    let anchor = ["--anchor", anchor.to_str().expect("UTF-8")];
+    std::fs::write(dir.path().join("one"), "first\n").expect("written");
+    let server = Server::start(&data, 0, &anchor);
+    assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
+    server.stop();
+    copy(&data, &twin);
+
+    let first = Server::start(&data, 0, &anchor);
+    let second = Server::start(&twin, 0, &anchor);
+    // The first finds the other's token when it next publishes; until then its heads are promises like any other. An
+    // append that is on its way at that moment is not acknowledged either.
+    let stopped = (0..10_000).any(|_| {
+        let (code, text) = logwood(&first, dir.path(), "a", &["append", "one"]);
+        assert!(matches!(code, Some(0 | 1)), "{text}");
+        code == Some(1) && text.contains("another process serves a copy")
+    });
+    assert!(stopped, "the first server stops signing");
+    assert_eq!(logwood(&first, dir.path(), "a", &["append", "one"]).0, Some(1), "and does not start again");
+    assert_eq!(logwood(&first, dir.path(), "b", &["head"]).0, Some(0), "reads go on");
+    assert_eq!(logwood(&second, dir.path(), "c", &["append", "one"]).0, Some(0), "the last one started may sign");
+}

@@ -9,7 +9,7 @@ use logwood_store::{LogQuery, LogSettings, LogState, Profile};
 use tonic::{Code, Request, Response, Status};
 
 use crate::clock::now_ms;
-use crate::core::Core;
+use crate::core::{Core, UNSIGNED};
 use crate::registry::LogHandle;
 use crate::writer::Command;
 use crate::{history, status};
@@ -153,7 +153,7 @@ impl AdminService for Admin {
         let record = self.0.store()?.logs(LogQuery::Name(&log.settings.name)).map_err(status::read)?.pop();
         let record = record.ok_or_else(|| Status::not_found("the log is gone"))?;
         let published_size = log.published.borrow().as_ref().map_or(0, |published| published.head.size.0);
-        let read_only_reason = if log.signer.is_none() { "the key file is missing" } else { "" };
+        let read_only_reason = if log.signer.is_none() { UNSIGNED } else { "" };
         Ok(Response::new(v1::DescribeLogFullyResponse {
             info: Some(Core::info(&log)),
             number: log.number.0,

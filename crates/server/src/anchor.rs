@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use parking_lot::Mutex;
@@ -28,13 +29,13 @@ pub(crate) struct Anchor {
     path: PathBuf,
     token: String,
     state: Mutex<State>,
+    /// Another process writes here: nothing is signed any more.
+    is_foreign: AtomicBool,
 }
 
 struct State {
     file: File,
     heads: HashMap<String, TreeHead>,
-    /// Another process writes here: nothing is signed any more.
-    is_foreign: bool,
 }
 
 impl Anchor {
@@ -68,8 +69,8 @@ impl Anchor {
             File::open(directory)?.sync_all()?;
         }
         let file = OpenOptions::new().read(true).append(true).open(path)?;
-        let state = Mutex::new(State { file, heads, is_foreign: false });
-        Ok(Self { path: path.to_owned(), token, state })
+        let state = Mutex::new(State { file, heads });
+        Ok(Self { path: path.to_owned(), token, state, is_foreign: AtomicBool::new(false) })
     }
 
     /// The newest head of `log` that was ever published.
@@ -77,10 +78,15 @@ impl Anchor {
         self.state.lock().heads.get(log).copied()
     }
 
+    /// Whether another process has taken the anchor over: this one must sign nothing more.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.is_foreign.load(Ordering::Acquire)
+    }
+
     /// Adds a published head and syncs it. `false` if another process has taken the anchor over.
     pub(crate) fn append(&self, log: &str, head: TreeHead) -> io::Result<bool> {
         let mut state = self.state.lock();
-        if state.is_foreign {
+        if self.is_foreign() {
             return Ok(false);
         }
         let mut line = String::new();
@@ -90,8 +96,10 @@ impl Anchor {
         state.heads.insert(log.to_owned(), head);
         let mut first = [0; 38];
         File::open(&self.path)?.read_exact(&mut first)?;
-        state.is_foreign = first[6..] != *self.token.as_bytes();
-        Ok(!state.is_foreign)
+        if first[6..] != *self.token.as_bytes() {
+            self.is_foreign.store(true, Ordering::Release);
+        }
+        Ok(!self.is_foreign())
     }
 }
 

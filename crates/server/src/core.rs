@@ -27,6 +27,9 @@ const QUEUE_ENTRIES_MAX: usize = 65_536;
 /// Entry bytes that may wait for a round, in KiB: 64 MiB.
 const QUEUE_KIB_MAX: usize = 64 * 1024;
 
+/// Why a log without a signer is read-only.
+pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or its storage is behind what was signed";
+
 /// State of the services.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
@@ -175,10 +178,7 @@ impl Core {
     pub(crate) fn check_appendable(log: &LogHandle, entries: usize) -> Result<(), Status> {
         Self::check_active(&log.state.read())?;
         if log.signer.is_none() {
-            return Err(status::precondition(
-                Reason::RollbackGuard,
-                "the log is read-only: its key is missing, or its storage is behind what was signed",
-            ));
+            return Err(status::precondition(Reason::RollbackGuard, UNSIGNED));
         }
         if log.released.load().view.head().size.0 + entries as u64 > LOG_ENTRIES_MAX {
             return Err(status::precondition(Reason::LogFull, format!("a log has at most {LOG_ENTRIES_MAX} entries")));
@@ -204,6 +204,10 @@ impl Core {
         log: &LogHandle,
         entries: Vec<NewEntry>,
     ) -> Result<(Acknowledged, Arc<Released>), Status> {
+        if self.shared.anchor.is_foreign() {
+            let message = "another process serves a copy of this data directory: nothing more is signed here";
+            return Err(status::precondition(Reason::RollbackGuard, message));
+        }
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let kib = entries.iter().map(|entry| entry.bytes.len().div_ceil(1024)).sum::<usize>();
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
@@ -245,18 +249,9 @@ impl Core {
         released: &Released,
         known_size: u64,
     ) -> Result<v1::SignedTreeHead, Status> {
-        let head = released.view.head();
-        check_known(known_size, head.size.0)?;
-        let mut consistency = Vec::new();
-        if known_size != 0 && known_size != head.size.0 {
-            let store = self.store()?;
-            let proof =
-                self.shared.nodes.consistency(&*store, (log.number, &released.view), TreeSize(known_size), head.size);
-            consistency = hashes_to_bytes(&proof.map_err(status::node)?);
-        }
         Ok(v1::SignedTreeHead {
             checkpoint: released.note.clone(),
-            consistency,
+            consistency: self.consistency(log, released, known_size, released.view.head().size)?,
             level: v1::HeadLevel::Signed.into(),
             time_ms: released.time_ms,
         })
@@ -269,20 +264,29 @@ impl Core {
         published: &Published,
         known_size: u64,
     ) -> Result<v1::SignedTreeHead, Status> {
-        check_known(known_size, published.head.size.0)?;
-        let mut consistency = Vec::new();
-        if known_size != 0 && known_size != published.head.size.0 {
-            let (store, released) = (self.store()?, log.released.load_full());
-            let view = (log.number, &released.view);
-            let proof = self.shared.nodes.consistency(&*store, view, TreeSize(known_size), published.head.size);
-            consistency = hashes_to_bytes(&proof.map_err(status::node)?);
-        }
         Ok(v1::SignedTreeHead {
             checkpoint: published.note.clone(),
-            consistency,
+            consistency: self.consistency(log, &log.released.load(), known_size, published.head.size)?,
             level: v1::HeadLevel::Published.into(),
             time_ms: published.time_ms,
         })
+    }
+
+    /// The consistency proof from what a caller knows to `size`, which `released` covers. Empty from nothing.
+    fn consistency(
+        &self,
+        log: &LogHandle,
+        released: &Released,
+        known_size: u64,
+        size: TreeSize,
+    ) -> Result<Vec<bytes::Bytes>, Status> {
+        check_known(known_size, size.0)?;
+        if known_size == 0 || known_size == size.0 {
+            return Ok(Vec::new());
+        }
+        let (store, view) = (self.store()?, (log.number, &released.view));
+        let proof = self.shared.nodes.consistency(&*store, view, TreeSize(known_size), size);
+        Ok(hashes_to_bytes(&proof.map_err(status::node)?))
     }
 
     pub(crate) fn info(log: &LogHandle) -> v1::LogInfo {
@@ -303,10 +307,7 @@ impl Core {
 
     /// The signed seal of a log at its present head.
     pub(crate) fn seal(log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
-        let signer = log
-            .signer
-            .as_ref()
-            .ok_or_else(|| status::precondition(Reason::RollbackGuard, "the log's key file is missing"))?;
+        let signer = log.signer.as_ref().ok_or_else(|| status::precondition(Reason::RollbackGuard, UNSIGNED))?;
         let head = log.released.load().view.head();
         let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
         Ok(seal.sign(signer.key()).into())

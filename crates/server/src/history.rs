@@ -52,7 +52,7 @@ pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> 
     let released = log.released.load_full();
     let head = released.view.head();
     let is_new = log.published.borrow().as_ref().is_none_or(|last| last.head.size < head.size);
-    if !is_new || log.signer.is_none() {
+    if !is_new || log.signer.is_none() || core.shared.anchor.is_foreign() {
         return Ok(());
     }
     let time_ms = now_ms();

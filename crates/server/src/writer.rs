@@ -433,7 +433,7 @@ impl Committer {
         let time_ms = now_ms();
         for (log, view) in sealed.views {
             let Some(handle) = self.shared.registry.by_number(log) else { continue };
-            let Some(signer) = &handle.signer else { continue };
+            let Some(signer) = handle.signer.as_ref().filter(|_| !self.shared.anchor.is_foreign()) else { continue };
             match signer.sign(&handle.settings.origin, view.head()) {
                 Ok(note) => {
                     let size = view.head().size.0;
