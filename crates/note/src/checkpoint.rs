@@ -14,8 +14,9 @@ use std::fmt::Write as _;
 use logwood_merkle::{TreeHead, TreeSize};
 use thiserror::Error;
 
-use crate::key::{SigningKey, VerifierKey};
+use crate::key::VerifierKey;
 use crate::note::{self, NoteError, SignedNote};
+use crate::private_key::SigningKey;
 use crate::text::{self, Lines, MalformedLine};
 
 /// Longest origin, in bytes (C2SP tlog-cosignature gives it a one-byte length).
@@ -82,11 +83,20 @@ impl Checkpoint {
     ///
     /// * [`CheckpointError::Note`] if the note is malformed, or not signed by `key`.
     /// * [`CheckpointError::Text`] if the signed text is not a checkpoint.
+    /// * [`CheckpointError::Extensions`] if it has extension lines, and `key` is of type 0x06, which does not cover
+    ///   them.
+    /// * [`CheckpointError::NotALogKey`] if `key` is of type 0x04: witnesses cosign so, and logs do not.
     /// * [`CheckpointError::Origin`] if it is another log's.
     pub fn open(note: &[u8], key: &VerifierKey, origin: Option<&str>) -> Result<Self, CheckpointError> {
+        if !key.kind().is_for_logs() {
+            return Err(CheckpointError::NotALogKey);
+        }
         let note = SignedNote::parse(note)?;
         note.verify(std::slice::from_ref(key))?;
         let checkpoint = Self::parse_text(note.text())?;
+        if !checkpoint.extensions.is_empty() && !key.kind().covers_extensions() {
+            return Err(CheckpointError::Extensions);
+        }
         let expected = origin.unwrap_or(key.name());
         if checkpoint.origin != expected {
             return Err(CheckpointError::Origin { expected: expected.to_owned(), actual: checkpoint.origin });
@@ -147,6 +157,12 @@ pub enum CheckpointError {
     /// The note's text is not a checkpoint.
     #[error("malformed checkpoint")]
     Text(#[from] MalformedLine),
+    /// Nothing vouches for some lines of the checkpoint.
+    #[error("the checkpoint has extension lines, and no signature that was verified covers them")]
+    Extensions,
+    /// The key can only be a witness's.
+    #[error("a key of type 0x04 is a witness's; name the log's own key")]
+    NotALogKey,
     /// The checkpoint belongs to another log.
     #[error("the checkpoint is of log {actual}, not {expected}; check which log is meant")]
     Origin {

@@ -9,12 +9,13 @@ use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, SigningKey};
+use crate::key::KeyError;
+use crate::private_key::{CosigningKey, PrivateKey, SigningKey};
 
 /// Largest key file, in bytes: a name of 255 bytes and about 75 bytes around it fit well.
 pub const KEY_FILE_BYTES_MAX: usize = 1_024;
 
-impl SigningKey {
+impl PrivateKey {
     /// Reads the private key in the file at `path`: one line, the newline may be missing.
     ///
     /// A symbolic link is followed; the rules hold for the file that it leads to.
@@ -85,6 +86,50 @@ impl SigningKey {
     }
 }
 
+impl SigningKey {
+    /// As [`PrivateKey::load`], for a key of type 0x01.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::load`]; [`KeyFileError::Key`] also for a cosigner's key.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
+        PrivateKey::load(&path)?.try_into().map_err(|source| wrong_type(path.as_ref(), source))
+    }
+
+    /// As [`PrivateKey::create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::create`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<(), KeyFileError> {
+        self.private().create(path)
+    }
+}
+
+impl CosigningKey {
+    /// As [`PrivateKey::load`], for a key of type 0x04 or 0x06.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::load`]; [`KeyFileError::Key`] also for a key of type 0x01.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
+        PrivateKey::load(&path)?.try_into().map_err(|source| wrong_type(path.as_ref(), source))
+    }
+
+    /// As [`PrivateKey::create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::create`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<(), KeyFileError> {
+        self.private().create(path)
+    }
+}
+
+fn wrong_type(path: &Path, source: KeyError) -> KeyFileError {
+    KeyFileError::Key { path: path.to_owned(), source }
+}
+
 /// Fills `buffer` until it is full or the file ends; how many bytes were read.
 fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
@@ -143,8 +188,8 @@ pub enum KeyFileError {
         /// The key file.
         path: PathBuf,
     },
-    /// The file does not hold a private key.
-    #[error("{} does not hold a private key", .path.display())]
+    /// The file does not hold a private key, or one of another type than is needed.
+    #[error("{} does not hold a private key that is of use here", .path.display())]
     Key {
         /// The key file.
         path: PathBuf,

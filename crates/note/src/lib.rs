@@ -6,19 +6,21 @@
 //! the caller named. The error says which of the two failed.
 //!
 //! ```text
-//! key ──signs──> note ──is a──> checkpoint ──is the head of──> receipt, range file
-//!                   └──is a──> seal
+//! key ──signs or cosigns──> note ──is a──> checkpoint ──is the head of──> receipt, range file
+//!                              └──is a──> seal
 //! ```
 //!
-//! The only I/O is [`SigningKey::load`] and [`SigningKey::create`], because the rules for a file
+//! The only I/O is [`PrivateKey::load`] and [`PrivateKey::create`], because the rules for a file
 //! that holds a private key belong beside the key.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod entries;
 pub mod key;
 pub mod key_file;
 pub mod log_name;
 pub mod note;
+pub mod private_key;
 pub mod range_file;
 pub mod receipt;
 pub mod seal;
@@ -27,11 +29,13 @@ mod testing;
 mod text;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
+pub use cosignature::CosignError;
 pub use entries::{EntriesError, EntryReader, push_entry};
-pub use key::{KeyError, KeyId, KeyName, SigningKey, VerifierKey};
+pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use key_file::KeyFileError;
 pub use log_name::{LogName, LogNameError, Origin, OriginError};
-pub use note::{NoteError, NoteSignature, SignedNote, sign_note};
+pub use note::{NoteError, NoteSignature, SignedNote, assemble_note, parse_signatures, sign_note};
+pub use private_key::{CosigningKey, PrivateKey, SigningKey};
 pub use range_file::{RangeFile, RangeFileError};
 pub use receipt::{Receipt, ReceiptError};
 pub use seal::{Seal, SealError};

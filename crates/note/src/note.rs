@@ -14,9 +14,12 @@
 //!
 //! Source: C2SP signed-note, "Format" and "Verifying".
 
+use std::fmt;
+
 use thiserror::Error;
 
-use crate::key::{KeyId, KeyName, SigningKey, VerifierKey};
+use crate::key::{KeyId, KeyName, VerifierKey};
+use crate::private_key::SigningKey;
 use crate::text;
 
 /// Largest note, in bytes. [`SIGNATURES_MAX`] post-quantum signatures of 5 kB, in base64, and
@@ -43,6 +46,22 @@ pub struct NoteSignature {
     pub bytes: Vec<u8>,
 }
 
+impl NoteSignature {
+    /// Whether the line claims to be by `key`: it has its name and its id.
+    #[must_use]
+    pub fn claims(&self, key: &VerifierKey) -> bool {
+        key.id() == self.id && key.name() == self.name.as_str()
+    }
+}
+
+/// The signature line, without its newline.
+impl fmt::Display for NoteSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [&self.id.0.to_be_bytes(), &self.bytes[..]].concat();
+        write!(f, "{SIGNATURE_PREFIX}{} {}", self.name, text::to_base64(bytes))
+    }
+}
+
 /// A well-formed note. Whether its signatures are good is for [`SignedNote::verify`] to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedNote {
@@ -61,24 +80,9 @@ impl SignedNote {
     /// * [`NoteError::NoSignatures`] if no signature line follows an empty line.
     /// * [`NoteError::SignatureLine`] if a line after the text is not a signature line.
     pub fn parse(note: &[u8]) -> Result<Self, NoteError> {
-        if note.len() > NOTE_BYTES_MAX {
-            return Err(NoteError::TooLong { actual: note.len() });
-        }
-        let note = std::str::from_utf8(note).map_err(|_| NoteError::NotText)?;
-        if note.bytes().any(|byte| byte < b' ' && byte != b'\n') {
-            return Err(NoteError::NotText);
-        }
+        let note = check_text(note)?;
         let text_bytes = note.rfind("\n\n").ok_or(NoteError::NoSignatures)? + 1;
-        let lines = &note[text_bytes + 1..];
-        let lines = match lines.strip_suffix('\n') {
-            Some(lines) => lines.split('\n'),
-            None => return Err(NoteError::NoSignatures),
-        };
-        if lines.clone().nth(SIGNATURES_MAX).is_some() {
-            return Err(NoteError::TooManySignatures);
-        }
-        let parse = |(i, line)| parse_line(line).ok_or(NoteError::SignatureLine { number: i + 1 });
-        let signatures = lines.enumerate().map(parse).collect::<Result<_, _>>()?;
+        let signatures = parse_lines(&note[text_bytes + 1..])?;
         Ok(Self { verbatim: note.to_owned(), text_bytes, signatures })
     }
 
@@ -113,8 +117,7 @@ impl SignedNote {
         check_unambiguous(keys)?;
         let mut verified = Vec::new();
         for signature in &self.signatures {
-            let claims = |key: &&VerifierKey| key.id() == signature.id && key.name() == signature.name.as_str();
-            let Some(key) = keys.iter().find(claims) else { continue };
+            let Some(key) = keys.iter().find(|key| signature.claims(key)) else { continue };
             if !key.verify(self.text().as_bytes(), &signature.bytes) {
                 return Err(NoteError::BadSignature { name: signature.name.clone(), id: signature.id });
             }
@@ -148,6 +151,38 @@ pub fn sign_note(text: &str, keys: &[&SigningKey]) -> Result<Vec<u8>, NoteError>
     Ok(note.into_bytes())
 }
 
+/// The note of `text` and `signatures`, in their order. Whether they are good is not looked at.
+///
+/// * `text` - UTF-8 that ends in a newline, without control characters but newlines.
+/// * `signatures` - 1 to [`SIGNATURES_MAX`], of at least one byte each.
+///
+/// # Errors
+///
+/// The variant that [`SignedNote::parse`] gives for the note if it is not well-formed.
+pub fn assemble_note(text: &str, signatures: &[NoteSignature]) -> Result<Vec<u8>, NoteError> {
+    if !text.ends_with('\n') {
+        return Err(NoteError::NoSignatures);
+    }
+    let mut note = format!("{text}\n");
+    for signature in signatures {
+        note.push_str(&signature.to_string());
+        note.push('\n');
+    }
+    SignedNote::parse(note.as_bytes())?;
+    Ok(note.into_bytes())
+}
+
+/// Parses signature lines without a note around them, as a witness answers with.
+///
+/// * `lines` - 1 to [`SIGNATURES_MAX`] lines, each with its newline; at most [`NOTE_BYTES_MAX`] bytes.
+///
+/// # Errors
+///
+/// As [`SignedNote::parse`].
+pub fn parse_signatures(lines: &[u8]) -> Result<Vec<NoteSignature>, NoteError> {
+    parse_lines(check_text(lines)?)
+}
+
 /// Appends the signature line of `key` over `text` to `note`.
 pub(crate) fn push_signature(key: &SigningKey, text: &str, note: &mut String) {
     let mut signature = [0; KEY_ID_BYTES + 64];
@@ -158,6 +193,25 @@ pub(crate) fn push_signature(key: &SigningKey, text: &str, note: &mut String) {
     note.push(' ');
     text::push_base64(&signature, note);
     note.push('\n');
+}
+
+/// Checks length and characters of a note, or of a part of one.
+fn check_text(bytes: &[u8]) -> Result<&str, NoteError> {
+    if bytes.len() > NOTE_BYTES_MAX {
+        return Err(NoteError::TooLong { actual: bytes.len() });
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| NoteError::NotText)?;
+    let is_control = |byte| byte < b' ' && byte != b'\n';
+    if text.bytes().any(is_control) { Err(NoteError::NotText) } else { Ok(text) }
+}
+
+fn parse_lines(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
+    let lines = lines.strip_suffix('\n').ok_or(NoteError::NoSignatures)?.split('\n');
+    if lines.clone().nth(SIGNATURES_MAX).is_some() {
+        return Err(NoteError::TooManySignatures);
+    }
+    let parse = |(i, line)| parse_line(line).ok_or(NoteError::SignatureLine { number: i + 1 });
+    lines.enumerate().map(parse).collect()
 }
 
 /// Parses `— <name> <base64>`; the newline is not part of `line`.

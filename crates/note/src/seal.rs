@@ -17,8 +17,9 @@ use logwood_merkle::{TreeHead, TreeSize};
 use thiserror::Error;
 
 use crate::checkpoint::ORIGIN_BYTES_MAX;
-use crate::key::{SigningKey, VerifierKey, is_key_name};
+use crate::key::{VerifierKey, is_key_name};
 use crate::note::{NoteError, SignedNote, push_signature};
+use crate::private_key::SigningKey;
 use crate::text::{self, Lines, MalformedLine};
 
 const HEADER: &str = "logwood-seal/v1";

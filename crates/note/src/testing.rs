@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use logwood_merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 
 use crate::checkpoint::sign_checkpoint;
-use crate::key::SigningKey;
+use crate::key::SignatureType;
+use crate::private_key::{CosigningKey, PrivateKey, SigningKey};
 use crate::receipt::Receipt;
 
 /// The log of most tests.
@@ -14,6 +15,12 @@ pub(crate) const ORIGIN: &str = "log.example/logs/audit";
 /// The key called `name` with a seed of one repeated byte.
 pub(crate) fn key(name: &str, seed: u8) -> SigningKey {
     SigningKey::from_seed(name, &[seed; 32]).expect("a key name")
+}
+
+/// The cosigner called `name` with a seed of one repeated byte.
+pub(crate) fn cosigner(name: &str, kind: SignatureType, seed: u8) -> CosigningKey {
+    let key = PrivateKey::from_seed(name, kind, &[seed; 32]).expect("a key name");
+    key.try_into().expect("a type that cosigns")
 }
 
 /// `entry 0`, `entry 1`, ...

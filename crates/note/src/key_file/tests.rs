@@ -24,7 +24,7 @@ fn a_created_file_is_private_and_loads() {
     let key = key("log.example", 3);
     key.create(&path).expect("created");
     assert_eq!(mode(&path), 0o600);
-    assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", *key.to_private_text()));
+    assert_eq!(fs::read_to_string(&path).expect("text"), format!("{}\n", *key.private().to_private_text()));
     assert_eq!(SigningKey::load(&path).expect("loaded").verifier(), key.verifier());
 }
 
@@ -88,7 +88,7 @@ fn files_without_a_key_are_refused() {
     let missing = SigningKey::load(&path);
     assert!(matches!(missing, Err(KeyFileError::Io { action: "read", .. })));
 
-    let text = key("a", 1).to_private_text();
+    let text = key("a", 1).private().to_private_text();
     fs::write(&path, "").expect("written");
     set_mode(&path, 0o600);
     let two_lines = format!("{}\n\n", *text);
@@ -110,6 +110,20 @@ fn a_key_with_the_longest_name_fits_the_limit() {
     let path = directory.path().join("key");
     key(&"n".repeat(crate::key::KEY_NAME_BYTES_MAX), 1).create(&path).expect("created");
     SigningKey::load(&path).expect("loaded");
+}
+
+#[test]
+fn a_file_of_another_type_of_key_is_refused_with_what_is_needed() {
+    let directory = directory();
+    let (signing, cosigning) = (directory.path().join("signing"), directory.path().join("cosigning"));
+    key("a", 1).create(&signing).expect("created");
+    crate::testing::cosigner("a", crate::SignatureType::MlDsa44Cosignature, 1).create(&cosigning).expect("created");
+    assert_eq!(mode(&cosigning), 0o600);
+    assert!(matches!(SigningKey::load(&cosigning), Err(KeyFileError::Key { source: KeyError::WrongType { .. }, .. })));
+    assert!(matches!(CosigningKey::load(&signing), Err(KeyFileError::Key { source: KeyError::WrongType { .. }, .. })));
+    for path in [signing, cosigning] {
+        PrivateKey::load(path).expect("a private key of any type");
+    }
 }
 
 #[test]
