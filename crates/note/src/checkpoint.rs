@@ -14,10 +14,11 @@ use std::fmt::Write as _;
 use logwood_merkle::{TreeHead, TreeSize};
 use thiserror::Error;
 
-use crate::key::VerifierKey;
 use crate::note::{self, NoteError, SignedNote};
+use crate::policy::QuorumError;
 use crate::private_key::SigningKey;
 use crate::text::{self, Lines, MalformedLine};
+use crate::trust::Trust;
 
 /// Longest origin, in bytes (C2SP tlog-cosignature gives it a one-byte length).
 pub const ORIGIN_BYTES_MAX: usize = 255;
@@ -74,34 +75,17 @@ impl Checkpoint {
         text
     }
 
-    /// The checkpoint in `note`, if `key` signed it and it is the log's that the caller means.
+    /// The checkpoint in `note`, if those whom the caller trusts vouch for it: [`Trust::open`] says how.
     ///
     /// * `note` - the note, verbatim; at most [`note::NOTE_BYTES_MAX`] bytes.
+    /// * `trust` - a log's key, or a policy.
     /// * `origin` - the log's origin where it differs from the name of its key.
     ///
     /// # Errors
     ///
-    /// * [`CheckpointError::Note`] if the note is malformed, or not signed by `key`.
-    /// * [`CheckpointError::Text`] if the signed text is not a checkpoint.
-    /// * [`CheckpointError::Extensions`] if it has extension lines, and `key` is of type 0x06, which does not cover
-    ///   them.
-    /// * [`CheckpointError::NotALogKey`] if `key` is of type 0x04: witnesses cosign so, and logs do not.
-    /// * [`CheckpointError::Origin`] if it is another log's.
-    pub fn open(note: &[u8], key: &VerifierKey, origin: Option<&str>) -> Result<Self, CheckpointError> {
-        if !key.kind().is_for_logs() {
-            return Err(CheckpointError::NotALogKey);
-        }
-        let note = SignedNote::parse(note)?;
-        note.verify(std::slice::from_ref(key))?;
-        let checkpoint = Self::parse_text(note.text())?;
-        if !checkpoint.extensions.is_empty() && !key.kind().covers_extensions() {
-            return Err(CheckpointError::Extensions);
-        }
-        let expected = origin.unwrap_or(key.name());
-        if checkpoint.origin != expected {
-            return Err(CheckpointError::Origin { expected: expected.to_owned(), actual: checkpoint.origin });
-        }
-        Ok(checkpoint)
+    /// As [`Trust::open`].
+    pub fn open(note: &[u8], trust: &(impl Trust + ?Sized), origin: Option<&str>) -> Result<Self, CheckpointError> {
+        trust.open(note, origin).map(|trusted| trusted.checkpoint)
     }
 
     /// The checkpoint that `note` claims, with no look at its signatures.
@@ -163,6 +147,12 @@ pub enum CheckpointError {
     /// The key can only be a witness's.
     #[error("a key of type 0x04 is a witness's; name the log's own key")]
     NotALogKey,
+    /// Witnesses signed, and no log.
+    #[error("no log that is trusted signed the checkpoint, only witnesses did")]
+    NotByLog,
+    /// Too few witnesses cosigned.
+    #[error("too few witnesses vouch for the checkpoint")]
+    Quorum(#[from] QuorumError),
     /// The checkpoint belongs to another log.
     #[error("the checkpoint is of log {actual}, not {expected}; check which log is meant")]
     Origin {

@@ -332,6 +332,9 @@ pub enum KeyError {
         /// Which types would do.
         needed: &'static str,
     },
+    /// The key is not among those that were to be trusted.
+    #[error("the policy does not list this key as a log's; use one of its own")]
+    NotInPolicy,
     /// The bytes are no seed of a private key.
     #[error("not a private key: its seed must have 32 bytes; copy the whole line")]
     PrivateKey,

@@ -2,8 +2,8 @@
 //!
 //! Every parser here is strict: a text that one of them accepts is written back byte for byte,
 //! base64 and decimals have one spelling, and every size has a limit that is a constant. What a
-//! parser accepts is *well-formed*; what a `verify` or `open` accepts is *true* under a key that
-//! the caller named. The error says which of the two failed.
+//! parser accepts is *well-formed*; what a `verify` or `open` accepts is *true* under a key or a
+//! policy that the caller named. The error says which of the two failed.
 //!
 //! ```text
 //! key ──signs or cosigns──> note ──is a──> checkpoint ──is the head of──> receipt, range file
@@ -20,6 +20,7 @@ pub mod key;
 pub mod key_file;
 pub mod log_name;
 pub mod note;
+pub mod policy;
 pub mod private_key;
 pub mod range_file;
 pub mod receipt;
@@ -27,6 +28,7 @@ pub mod seal;
 #[cfg(test)]
 mod testing;
 mod text;
+pub mod trust;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
 pub use cosignature::CosignError;
@@ -35,8 +37,10 @@ pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use key_file::KeyFileError;
 pub use log_name::{LogName, LogNameError, Origin, OriginError};
 pub use note::{NoteError, NoteSignature, SignedNote, assemble_note, parse_signatures, sign_note};
+pub use policy::{Policy, PolicyError, QuorumError};
 pub use private_key::{CosigningKey, PrivateKey, SigningKey};
 pub use range_file::{RangeFile, RangeFileError};
 pub use receipt::{Receipt, ReceiptError};
 pub use seal::{Seal, SealError};
 pub use text::MalformedLine;
+pub use trust::{Trust, TrustedCheckpoint};

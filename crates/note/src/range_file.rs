@@ -22,9 +22,9 @@ use logwood_merkle::{Hash, LeafIndex, ProofError, RangeProof, range};
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::key::VerifierKey;
 use crate::note::NOTE_BYTES_MAX;
 use crate::text::{self, Lines, MalformedLine};
+use crate::trust::Trust;
 
 /// Most hashes on either side of a range: the height of a tree of 2^64 leaves.
 pub const SIDE_HASHES_MAX: usize = 64;
@@ -97,25 +97,26 @@ impl RangeFile {
         out
     }
 
-    /// Checks that `leaves` are the leaves at [`RangeFile::range`] of the log that `key` signs
-    /// for, and returns the checkpoint that says so.
+    /// Checks that `leaves` are the leaves at [`RangeFile::range`] of the log that
+    /// `trust` is about, and returns the checkpoint that says so.
     ///
     /// * `leaves` - the RFC 6962 leaf hash of each entry, in order; as many as the range has.
-    /// * `origin` - the log's origin where it differs from the name of `key`.
+    /// * `trust` - the log's key, or a policy.
+    /// * `origin` - the log's origin where it differs from the name of its key.
     ///
     /// # Errors
     ///
-    /// * [`RangeFileError::Checkpoint`] if the checkpoint is malformed, is not signed by `key`,
-    ///   or is another log's; the error inside tells which.
+    /// * [`RangeFileError::Checkpoint`] if the checkpoint is malformed, is not vouched for
+    ///   by `trust`, or is another log's; the error inside tells which.
     /// * [`RangeFileError::EntryCount`] if entries are missing or there are too many.
     /// * [`RangeFileError::Proof`] if the hashes do not lead from the leaves to the checkpoint.
     pub fn verify(
         &self,
         leaves: &[Hash],
-        key: &VerifierKey,
+        trust: &(impl Trust + ?Sized),
         origin: Option<&str>,
     ) -> Result<Checkpoint, RangeFileError> {
-        let checkpoint = Checkpoint::open(&self.checkpoint, key, origin)?;
+        let checkpoint = Checkpoint::open(&self.checkpoint, trust, origin)?;
         let expected = self.range.end.saturating_sub(self.range.start);
         if leaves.len() as u64 != expected {
             return Err(RangeFileError::EntryCount { expected, actual: leaves.len() as u64 });

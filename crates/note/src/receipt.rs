@@ -17,9 +17,9 @@ use logwood_merkle::{Hash, LeafIndex, ProofError, verify};
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::key::VerifierKey;
 use crate::note::NOTE_BYTES_MAX;
 use crate::text::{self, Lines, MalformedLine};
+use crate::trust::Trust;
 
 /// Most hashes of an inclusion proof: the height of a tree of 2^64 leaves (RFC 6962 §2.1.1).
 pub const PROOF_HASHES_MAX: usize = 64;
@@ -94,21 +94,27 @@ impl Receipt {
         out
     }
 
-    /// Checks that `entry` is at [`Receipt::index`] of the log that `key` signs for, and returns
+    /// Checks that `entry` is at [`Receipt::index`] of the log that `trust` is about, and returns
     /// the checkpoint that says so.
     ///
     /// * `entry` - the bytes that were appended, unhashed.
-    /// * `origin` - the log's origin where it differs from the name of `key`.
+    /// * `trust` - the log's key, or a policy.
+    /// * `origin` - the log's origin where it differs from the name of its key.
     ///
     /// `extra` and signatures of other keys have no say, as long as the receipt is well-formed.
     ///
     /// # Errors
     ///
-    /// * [`ReceiptError::Checkpoint`] if the checkpoint is malformed, is not signed by `key`, or
-    ///   is another log's; the error inside tells which.
+    /// * [`ReceiptError::Checkpoint`] if the checkpoint is malformed, is not vouched for
+    ///   by `trust`, or is another log's; the error inside tells which.
     /// * [`ReceiptError::Inclusion`] if the proof does not lead from entry to checkpoint.
-    pub fn verify(&self, entry: &[u8], key: &VerifierKey, origin: Option<&str>) -> Result<Checkpoint, ReceiptError> {
-        self.verify_leaf(Hash::leaf(entry), key, origin)
+    pub fn verify(
+        &self,
+        entry: &[u8],
+        trust: &(impl Trust + ?Sized),
+        origin: Option<&str>,
+    ) -> Result<Checkpoint, ReceiptError> {
+        self.verify_leaf(Hash::leaf(entry), trust, origin)
     }
 
     /// As [`Receipt::verify`], for who has the leaf hash only.
@@ -116,8 +122,13 @@ impl Receipt {
     /// # Errors
     ///
     /// As [`Receipt::verify`].
-    pub fn verify_leaf(&self, leaf: Hash, key: &VerifierKey, origin: Option<&str>) -> Result<Checkpoint, ReceiptError> {
-        let checkpoint = Checkpoint::open(&self.checkpoint, key, origin)?;
+    pub fn verify_leaf(
+        &self,
+        leaf: Hash,
+        trust: &(impl Trust + ?Sized),
+        origin: Option<&str>,
+    ) -> Result<Checkpoint, ReceiptError> {
+        let checkpoint = Checkpoint::open(&self.checkpoint, trust, origin)?;
         verify::inclusion(leaf, self.index, &checkpoint.head, &self.proof)?;
         Ok(checkpoint)
     }

@@ -6,6 +6,7 @@ use logwood_merkle::Hash;
 use proptest::prelude::*;
 
 use super::*;
+use crate::key::VerifierKey;
 use crate::testing::{ORIGIN as LOG, head, key, shared};
 
 /// The key of the Tessera test log, published with that project's tests.
@@ -41,7 +42,7 @@ fn a_signed_checkpoint_opens() {
 #[test]
 fn every_checkpoint_of_the_tessera_test_log_verifies() {
     let Some(directory) = shared("data/vectors/tessera-testlog") else { return };
-    let key = TESSERA_VKEY.parse().expect("a vkey");
+    let key: VerifierKey = TESSERA_VKEY.parse().expect("a vkey");
     for size in 0..=15 {
         let note = fs::read(directory.join(format!("checkpoint.{size}"))).expect("a file");
         let checkpoint = Checkpoint::open(&note, &key, None).expect("opens");
