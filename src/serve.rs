@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use logwood_server::{ServeOptions, Started, StoreOpener};
+use logwood_server::{PublishOptions, ServeOptions, Started, StoreOpener};
 use logwood_store::LogStore;
 use logwood_store_rocksdb::RocksStore;
 use settings::Settings;
@@ -70,6 +70,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&db)?);
         Ok(store)
     });
+    let levels = settings.logs.iter().filter_map(|(name, log)| Some((name.clone(), log.acknowledge?.into())));
+    let acknowledge = levels.collect();
     let admin = settings.admin.unwrap_or_else(|| settings.data.join("admin.sock"));
     let anchor = settings.anchor.unwrap_or_else(|| settings.data.join("ANCHOR"));
     let options = ServeOptions {
@@ -78,6 +80,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         admin,
         anchor,
         public_url: settings.public_url,
+        publishing: PublishOptions { interval_ms: settings.publish_interval_ms, acknowledge },
         opener,
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

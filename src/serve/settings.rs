@@ -1,10 +1,14 @@
 //! Settings of the server: defaults < TOML file < environment < flags, validated once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use config::{Case, Config, Environment, File, FileFormat};
+use logwood_note::LogName;
+use logwood_server::Level;
 use serde::{Deserialize, Serialize};
 
 use super::ServeArgs;
@@ -12,6 +16,9 @@ use crate::failure::Usage;
 
 /// Longest configuration file, in bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The intervals between publications that make sense, in milliseconds: a sync each at the least, an hour at the most.
+const PUBLISH_INTERVAL_MS: RangeInclusive<u64> = 10..=3_600_000;
 
 /// What `--print-config` shows, and what a configuration file may hold.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,16 +34,50 @@ pub(crate) struct Settings {
     pub(crate) anchor: Option<PathBuf>,
     /// What the origins of new logs are made from.
     pub(crate) public_url: Option<String>,
+    /// How often a log that grows is published, in milliseconds.
+    pub(crate) publish_interval_ms: u64,
+    /// Settings of single logs, by name.
+    #[serde(default)]
+    pub(crate) logs: BTreeMap<String, LogSettings>,
+}
+
+/// What a configuration file says of one log. What is fixed at creation is in the store.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// What an append waits for, and the least level at which a head leaves the process. Default: signed.
+    pub(crate) acknowledge: Option<Acknowledge>,
+}
+
+/// A level of heads.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Acknowledge {
+    Signed,
+    Published,
+    Witnessed,
+}
+
+impl From<Acknowledge> for Level {
+    fn from(level: Acknowledge) -> Self {
+        match level {
+            Acknowledge::Signed => Self::Signed,
+            Acknowledge::Published => Self::Published,
+            Acknowledge::Witnessed => Self::Witnessed,
+        }
+    }
 }
 
 /// The names that an environment variable `LOGWOOD_<NAME>` can set.
-const NAMES: [&str; 5] = ["data", "grpc", "admin", "anchor", "public-url"];
+const NAMES: [&str; 6] = ["data", "grpc", "admin", "anchor", "public-url", "publish-interval-ms"];
 
 impl Settings {
     /// Reads all sources. A name that a file holds and nobody knows is an error; so is a value of the wrong kind.
     pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
-        let mut builder =
-            Config::builder().set_default("data", "logwood-data")?.set_default("grpc", "127.0.0.1:7070")?;
+        let mut builder = Config::builder()
+            .set_default("data", "logwood-data")?
+            .set_default("grpc", "127.0.0.1:7070")?
+            .set_default("publish-interval-ms", 1_000)?;
         if let Some(path) = &args.config {
             builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
         }
@@ -68,6 +109,18 @@ impl Settings {
         if !self.grpc.ip().is_loopback() {
             let problem = format!("grpc = {}: without TLS only loopback addresses are served", self.grpc);
             return Err(Usage { problem }.into());
+        }
+        if !PUBLISH_INTERVAL_MS.contains(&self.publish_interval_ms) {
+            let (least, most) = (PUBLISH_INTERVAL_MS.start(), PUBLISH_INTERVAL_MS.end());
+            let problem = format!("publish-interval-ms = {}: {least} to {most}", self.publish_interval_ms);
+            return Err(Usage { problem }.into());
+        }
+        for (name, log) in &self.logs {
+            name.parse::<LogName>().map_err(|error| Usage { problem: format!("logs.{name}: {error}") })?;
+            if log.acknowledge == Some(Acknowledge::Witnessed) {
+                let problem = format!("logs.{name}: acknowledge = \"witnessed\" needs witnesses, and there are none yet");
+                return Err(Usage { problem }.into());
+            }
         }
         Ok(())
     }

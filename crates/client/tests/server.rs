@@ -8,7 +8,7 @@ use bytes::Bytes;
 use logwood_client::{Client, ClientError, ClientOptions, NewEntry};
 use logwood_merkle::{Hash, LeafIndex, TreeSize, range};
 use logwood_note::{Checkpoint, SigningKey};
-use logwood_server::{ServeOptions, serve};
+use logwood_server::{PublishOptions, ServeOptions, serve};
 use logwood_store::{LogStore, MemoryDisk, MemoryStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -32,6 +32,7 @@ impl Server {
             admin: data.path().join("admin.sock"),
             anchor: data.path().join("ANCHOR"),
             public_url: None,
+            publishing: PublishOptions::default(),
             opener: Arc::new(move || Ok(Arc::new(MemoryStore::open(&disk)?) as Arc<dyn LogStore>)),
         };
         let (stop, stopped) = oneshot::channel();

@@ -31,6 +31,8 @@ pub enum Reason {
     Halted,
     /// `UNAVAILABLE`: the server is stopping.
     Stopping,
+    /// `UNAVAILABLE`: the level that the log acknowledges at was not reached in time.
+    LevelNotReached,
 }
 
 impl Reason {
@@ -49,6 +51,7 @@ impl Reason {
             Self::RollbackGuard => "ROLLBACK_GUARD",
             Self::Halted => "HALTED",
             Self::Stopping => "STOPPING",
+            Self::LevelNotReached => "LEVEL_NOT_REACHED",
         }
     }
 }

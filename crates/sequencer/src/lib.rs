@@ -21,11 +21,13 @@
 //! what storage holds.
 
 mod plan;
+pub mod publisher;
 mod tail;
 mod view;
 
 pub use plan::{
     Answer, Found, NewEntry, Placement, ROUND_BYTES_MAX, ROUND_ENTRIES_MAX, SealedRound, Sequencer, Submission,
 };
+pub use publisher::Level;
 pub use tail::{LoadError, LogTail};
 pub use view::{LogView, NodePlace};

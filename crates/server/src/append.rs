@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use logwood_merkle::{LeafIndex, TreeSize};
+use logwood_merkle::LeafIndex;
 use logwood_proto::{BATCH_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
-use logwood_sequencer::{NewEntry, Placement};
+use logwood_sequencer::{Level, NewEntry, Placement};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use crate::core::{Core, check_known};
-use crate::registry::{LogHandle, Published, Released};
+use crate::read::level;
+use crate::registry::{LogHandle, Released, Shown};
 use crate::status;
 
 /// Most entries of one stream that wait together for a round.
@@ -27,11 +28,11 @@ const WAIT_MS_MAX: u32 = 10_000;
 
 pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1::AppendResponse, Status> {
     let log = core.log(&request.log)?;
-    let level = level(request.wait)?;
+    let level = level("wait", request.wait)?;
     let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
     let entry = core.entry(request.entry.clone(), identity)?;
     Core::check_appendable(&log, 1)?;
-    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    check_known(request.known_size, log.shown_size())?;
 
     let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
     let (index, duplicate) = match acknowledged.placements[0] {
@@ -39,12 +40,11 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
         Placement::Duplicate(index) => (index, true),
         Placement::Taken(index) => return Err(status::identity_taken(index.0)),
     };
-    check_covered(&released, index)?;
-    let covering = Covering::wait(&log, released, (level, request.wait_ms)).await;
+    let shown = cover(&log, released, index, (level, request.wait_ms)).await?;
     let store = core.store()?;
-    let view = (log.number, &covering.released.view);
-    let inclusion = core.shared.nodes.inclusion(&*store, view, index, covering.size()).map_err(status::node)?;
-    let head = covering.head(core, &log, request.known_size)?;
+    let view = (log.number, shown.view());
+    let inclusion = core.shared.nodes.inclusion(&*store, view, index, shown.head.size).map_err(status::node)?;
+    let head = core.signed_head(&log, &shown, request.known_size)?;
     Ok(v1::AppendResponse { index: index.0, duplicate, head: Some(head), inclusion: hashes_to_bytes(&inclusion) })
 }
 
@@ -53,13 +53,13 @@ pub(crate) async fn append_batch(
     request: v1::AppendBatchRequest,
 ) -> Result<v1::AppendBatchResponse, Status> {
     let log = core.log(&request.log)?;
-    let level = level(request.wait)?;
+    let level = level("wait", request.wait)?;
     let count = request.entries.len();
     if count == 0 || count > BATCH_ENTRIES_MAX {
         return Err(status::invalid("entries", format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, not {count}")));
     }
     Core::check_appendable(&log, count)?;
-    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    check_known(request.known_size, log.shown_size())?;
 
     let mut group = Group::default();
     for (position, entry) in (0u64..).zip(request.entries) {
@@ -93,7 +93,7 @@ async fn run_stream(
         return Err(status::invalid("open", "the first message of a stream opens it"));
     };
     let log = core.log(&open.log)?;
-    check_known(open.known_size, log.released.load().view.head().size.0)?;
+    check_known(open.known_size, log.shown_size())?;
     let mut known_size = open.known_size;
     let mut group = Group::default();
     let mut ended = false;
@@ -104,7 +104,7 @@ async fn run_stream(
         }
         Core::check_appendable(&log, group.entries.len())?;
         let current = std::mem::take(&mut group);
-        let logged = current.log(core, &log, open.range_proofs, known_size, (v1::HeadLevel::Signed, 0));
+        let logged = current.log(core, &log, open.range_proofs, known_size, (Level::Signed, 0));
         tokio::pin!(logged);
         let answer = loop {
             tokio::select! {
@@ -181,7 +181,7 @@ impl Group {
         log: &LogHandle,
         proofs: bool,
         known_size: u64,
-        wait: (v1::HeadLevel, u32),
+        wait: (Level, u32),
     ) -> Result<v1::AppendStreamResponse, Status> {
         let mut answer = v1::AppendStreamResponse { head: None, runs: Vec::new(), errors: self.errors };
         if self.entries.is_empty() {
@@ -202,30 +202,24 @@ impl Group {
         old.sort_unstable();
         let mut runs = runs(new.into_iter().collect(), false);
         runs.extend(runs_of_duplicates(old));
-        for run in &runs {
-            let last = run.first_index + run.request_ids.len() as u64 - 1;
-            check_covered(&released, LeafIndex(last))?;
-        }
-        if runs.is_empty() {
-            return Ok(answer);
-        }
-        let covering = Covering::wait(log, released, wait).await;
+        let last = runs.iter().map(|run| run.first_index + run.request_ids.len() as u64 - 1).max();
+        let Some(last) = last else { return Ok(answer) };
+        let shown = cover(log, released, LeafIndex(last), wait).await?;
         if proofs {
-            prove(core, log, &covering, &mut runs)?;
+            prove(core, log, &shown, &mut runs)?;
         }
-        answer.head = Some(covering.head(core, log, known_size)?);
+        answer.head = Some(core.signed_head(log, &shown, known_size)?);
         answer.runs = runs;
         Ok(answer)
     }
 }
 
-fn prove(core: &Core, log: &LogHandle, covering: &Covering, runs: &mut [v1::Run]) -> Result<(), Status> {
+fn prove(core: &Core, log: &LogHandle, shown: &Shown, runs: &mut [v1::Run]) -> Result<(), Status> {
     let store = core.store()?;
-    let (size, released) = (covering.size(), &covering.released);
     for run in runs {
         let range: Range<u64> = run.first_index..run.first_index + run.request_ids.len() as u64;
-        let proof =
-            core.shared.nodes.range(&*store, (log.number, &released.view), range, size).map_err(status::node)?;
+        let view = (log.number, shown.view());
+        let proof = core.shared.nodes.range(&*store, view, range, shown.head.size).map_err(status::node)?;
         run.range_proof = Some(range_proof_to_message(&proof));
     }
     Ok(())
@@ -274,51 +268,30 @@ fn check_covered(released: &Released, index: LeafIndex) -> Result<(), Status> {
     ))
 }
 
-/// The level that a request waits for.
-fn level(wait: i32) -> Result<v1::HeadLevel, Status> {
-    match v1::HeadLevel::try_from(wait) {
-        Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => Ok(v1::HeadLevel::Signed),
-        Ok(v1::HeadLevel::Published) => Ok(v1::HeadLevel::Published),
-        Ok(v1::HeadLevel::Witnessed) => Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses")),
-        Err(_) => Err(status::invalid("wait", format!("{wait} is no level"))),
-    }
-}
-
-/// The head that an answer is given under.
-struct Covering {
-    /// Holds the hashes of every proof.
+/// Waits until a head covers the entry at `last` that is of the level asked for, and of the log's own.
+///
+/// * `wait_ms` - how long to wait for more than the log's own level, 0: the server's limit. When that runs out, the
+///   answer is given under the level reached.
+async fn cover(
+    log: &LogHandle,
     released: Arc<Released>,
-    /// Set if a published head was waited for and came: the answer is then given under that one.
-    published: Option<Arc<Published>>,
-}
-
-impl Covering {
-    /// Waits until a published head covers `released`, if that is asked for, for at most so many milliseconds (0: the
-    /// server's limit).
-    async fn wait(log: &LogHandle, released: Arc<Released>, (level, wait_ms): (v1::HeadLevel, u32)) -> Self {
-        if level == v1::HeadLevel::Signed {
-            return Self { released, published: None };
-        }
-        let wait_ms = if wait_ms == 0 { WAIT_MS_MAX } else { wait_ms.min(WAIT_MS_MAX) };
-        let size = released.view.head().size;
-        let mut published = log.published.subscribe();
-        let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| head.head.size >= size));
-        let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
-        match reached.ok().and_then(Result::ok).and_then(|head| head.clone()) {
-            // What is published was released before, so the log's present view reaches that far.
-            Some(published) => Self { released: log.released.load_full(), published: Some(published) },
-            None => Self { released, published: None },
-        }
+    last: LeafIndex,
+    (level, wait_ms): (Level, u32),
+) -> Result<Shown, Status> {
+    check_covered(&released, last)?;
+    if level.max(log.acknowledge) == Level::Signed {
+        return Ok(Shown::signed(released));
     }
-
-    fn size(&self) -> TreeSize {
-        self.published.as_ref().map_or(self.released.view.head().size, |published| published.head.size)
-    }
-
-    fn head(&self, core: &Core, log: &LogHandle, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
-        match &self.published {
-            Some(published) => core.published_head(log, published, known_size),
-            None => core.signed_head(log, &self.released, known_size),
-        }
+    let wait_ms = match log.acknowledge {
+        Level::Signed if wait_ms != 0 => wait_ms.min(WAIT_MS_MAX),
+        _ => WAIT_MS_MAX,
+    };
+    let mut published = log.published.subscribe();
+    let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| last.0 < head.head.size.0));
+    let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
+    match (reached.ok().and_then(Result::ok).and_then(|head| head.clone()), log.acknowledge) {
+        (Some(published), _) => Ok(Shown::published(&published, log.released.load_full())),
+        (None, Level::Signed) => Ok(Shown::signed(released)),
+        (None, Level::Published | Level::Witnessed) => Err(status::level_not_reached()),
     }
 }

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
-use logwood_sequencer::{LogTail, NewEntry, Submission};
+use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
 use logwood_store::{
     ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, StoredHead,
 };
@@ -17,7 +17,8 @@ use sha2::Sha256;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tonic::Status;
 
-use crate::registry::{LogHandle, Published, Released, Signer};
+use crate::registry::{LogHandle, Published, Released, Shown, Signer};
+use crate::serve::PublishOptions;
 use crate::status;
 use crate::writer::{Acknowledged, Command, Shared, Ticket};
 
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     loading: Mutex<()>,
     pub(crate) creating: tokio::sync::Mutex<()>,
     pub(crate) public_url: Option<String>,
+    pub(crate) publishing: PublishOptions,
 }
 
 impl Core {
@@ -48,6 +50,7 @@ impl Core {
         commands: Sender<Command>,
         identity_secret: [u8; 32],
         public_url: Option<String>,
+        publishing: PublishOptions,
     ) -> Self {
         Self {
             shared,
@@ -58,6 +61,7 @@ impl Core {
             loading: Mutex::new(()),
             creating: tokio::sync::Mutex::new(()),
             public_url,
+            publishing,
         }
     }
 
@@ -120,11 +124,17 @@ impl Core {
                 return Err(status::precondition(Reason::RollbackGuard, "the log has no head that may be shown"));
             }
         };
+        let acknowledge = self.publishing.acknowledge(&record.settings.name);
+        let shown_size = match acknowledge {
+            Level::Signed => released.view.head().size.0,
+            Level::Published | Level::Witnessed => published.as_ref().map_or(0, |published| published.head.size.0),
+        };
         Ok(Arc::new(LogHandle {
             number: record.number,
             state: RwLock::new(record.state),
+            acknowledge,
             signer,
-            grown: watch::Sender::new(released.view.head().size.0),
+            grown: watch::Sender::new(shown_size),
             released: arc_swap::ArcSwap::from_pointee(released),
             published: watch::Sender::new(published),
             settings: record.settings,
@@ -242,51 +252,43 @@ impl Core {
         Ok(())
     }
 
-    /// The head of an answer, with its consistency proof from `known_size`.
+    /// The largest head that the log lets out.
+    pub(crate) fn shown(log: &LogHandle) -> Result<Shown, Status> {
+        log.shown().ok_or_else(status::level_not_reached)
+    }
+
+    /// The latest head of a level; the log's own level is the least.
+    pub(crate) fn shown_at(log: &LogHandle, level: Level) -> Result<Shown, Status> {
+        match level {
+            Level::Signed => Self::shown(log),
+            Level::Published => log.shown_published().ok_or_else(status::level_not_reached),
+            Level::Witnessed => Err(status::no_witnesses()),
+        }
+    }
+
+    /// The head of an answer, with its consistency proof from `known_size`. Empty from nothing.
     pub(crate) fn signed_head(
         &self,
         log: &LogHandle,
-        released: &Released,
+        shown: &Shown,
         known_size: u64,
     ) -> Result<v1::SignedTreeHead, Status> {
-        Ok(v1::SignedTreeHead {
-            checkpoint: released.note.clone(),
-            consistency: self.consistency(log, released, known_size, released.view.head().size)?,
-            level: v1::HeadLevel::Signed.into(),
-            time_ms: released.time_ms,
-        })
-    }
-
-    /// A published head, with its consistency proof from `known_size`.
-    pub(crate) fn published_head(
-        &self,
-        log: &LogHandle,
-        published: &Published,
-        known_size: u64,
-    ) -> Result<v1::SignedTreeHead, Status> {
-        Ok(v1::SignedTreeHead {
-            checkpoint: published.note.clone(),
-            consistency: self.consistency(log, &log.released.load(), known_size, published.head.size)?,
-            level: v1::HeadLevel::Published.into(),
-            time_ms: published.time_ms,
-        })
-    }
-
-    /// The consistency proof from what a caller knows to `size`, which `released` covers. Empty from nothing.
-    fn consistency(
-        &self,
-        log: &LogHandle,
-        released: &Released,
-        known_size: u64,
-        size: TreeSize,
-    ) -> Result<Vec<bytes::Bytes>, Status> {
+        let size = shown.head.size;
         check_known(known_size, size.0)?;
-        if known_size == 0 || known_size == size.0 {
-            return Ok(Vec::new());
-        }
-        let (store, view) = (self.store()?, (log.number, &released.view));
-        let proof = self.shared.nodes.consistency(&*store, view, TreeSize(known_size), size);
-        Ok(hashes_to_bytes(&proof.map_err(status::node)?))
+        let consistency = if known_size == 0 || known_size == size.0 {
+            Vec::new()
+        } else {
+            let (store, view) = (self.store()?, (log.number, shown.view()));
+            let proof = self.shared.nodes.consistency(&*store, view, TreeSize(known_size), size);
+            hashes_to_bytes(&proof.map_err(status::node)?)
+        };
+        let level = match shown.level {
+            Level::Signed => v1::HeadLevel::Signed,
+            Level::Published => v1::HeadLevel::Published,
+            Level::Witnessed => v1::HeadLevel::Witnessed,
+        };
+        let (checkpoint, time_ms) = (shown.note.clone(), shown.time_ms);
+        Ok(v1::SignedTreeHead { checkpoint, consistency, level: level.into(), time_ms })
     }
 
     pub(crate) fn info(log: &LogHandle) -> v1::LogInfo {
@@ -300,7 +302,7 @@ impl Core {
             origin: log.settings.origin.clone(),
             vkeys: log.settings.vkeys.clone(),
             state: state.into(),
-            size: log.released.load().view.head().size.0,
+            size: log.shown_size(),
             seal,
         }
     }

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use logwood_note::{Checkpoint, SignedNote};
 use logwood_proto::Reason;
+use logwood_sequencer::Level;
 use logwood_store::{HeadSignature, PublishedHead};
 use tonic::Status;
 
@@ -20,9 +21,6 @@ use crate::core::Core;
 use crate::registry::{LogHandle, Published, Released};
 use crate::status;
 use crate::writer::Command;
-
-/// How often a log that grows is published, in milliseconds.
-const PUBLISH_INTERVAL_MS: u64 = 1_000;
 
 /// A stored head as the signed note that it was.
 pub(crate) fn note(origin: &str, stored: &PublishedHead) -> Bytes {
@@ -70,12 +68,15 @@ pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> 
         }
     }
     log.published.send_replace(Some(Arc::new(Published { head, note: released.note.clone(), time_ms })));
+    if log.acknowledge != Level::Signed {
+        log.grown.send_replace(head.size.0);
+    }
     Ok(())
 }
 
 /// Publishes every log that grew, once a publish interval, for as long as the server runs.
 pub(crate) async fn run(core: Arc<Core>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(PUBLISH_INTERVAL_MS));
+    let mut ticks = tokio::time::interval(Duration::from_millis(core.publishing.interval_ms));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

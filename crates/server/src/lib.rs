@@ -18,5 +18,6 @@ mod slot;
 mod status;
 mod writer;
 
-pub use serve::{ServeError, ServeOptions, Started, serve};
+pub use logwood_sequencer::Level;
+pub use serve::{PublishOptions, ServeError, ServeOptions, Started, serve};
 pub use slot::StoreOpener;

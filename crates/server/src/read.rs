@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
 use logwood_proto::{MULTIPROOF_INDICES_MAX, PAGE_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
+use logwood_sequencer::Level;
 use logwood_store::{HeadQuery, LogQuery, Lookup};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::core::{Core, check_known, published};
-use crate::registry::{LogHandle, RETIRED, Released};
+use crate::registry::{LogHandle, RETIRED, Shown};
 use crate::status;
 
 /// Most bytes of entries in one message of `ReadEntries`.
@@ -24,21 +25,17 @@ pub(crate) enum By<'a> {
 
 pub(crate) fn get_tree_head(core: &Core, request: &v1::GetTreeHeadRequest) -> Result<v1::GetTreeHeadResponse, Status> {
     let log = core.log(&request.log)?;
-    Ok(v1::GetTreeHeadResponse { head: Some(head_of_level(core, &log, request.level, request.known_size)?) })
+    let shown = Core::shown_at(&log, level("level", request.level)?)?;
+    Ok(v1::GetTreeHeadResponse { head: Some(core.signed_head(&log, &shown, request.known_size)?) })
 }
 
-fn head_of_level(core: &Core, log: &LogHandle, level: i32, known_size: u64) -> Result<v1::SignedTreeHead, Status> {
+/// A level as a request names it. The log's own level is the least, so no level is as good as the lowest.
+pub(crate) fn level(field: &str, level: i32) -> Result<Level, Status> {
     match v1::HeadLevel::try_from(level) {
-        Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => {
-            core.signed_head(log, &log.released.load_full(), known_size)
-        }
-        Ok(v1::HeadLevel::Published) => {
-            let published = log.published.borrow().clone();
-            let published = published.ok_or_else(|| status::beyond_head("level", 0, 0))?;
-            core.published_head(log, &published, known_size)
-        }
-        Ok(v1::HeadLevel::Witnessed) => Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses")),
-        Err(_) => Err(status::invalid("level", format!("{level} is no level"))),
+        Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => Ok(Level::Signed),
+        Ok(v1::HeadLevel::Published) => Ok(Level::Published),
+        Ok(v1::HeadLevel::Witnessed) => Err(status::no_witnesses()),
+        Err(_) => Err(status::invalid(field, format!("{level} is no level"))),
     }
 }
 
@@ -56,24 +53,32 @@ pub(crate) fn list_tree_heads(
 ) -> Result<v1::ListTreeHeadsResponse, Status> {
     let log = core.log(&request.log)?;
     let page = page(request.page_size)?;
-    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    check_known(request.known_size, log.shown_size())?;
+    let Some(newest) = log.shown_published() else {
+        return Ok(v1::ListTreeHeadsResponse { heads: Vec::new(), next_size: None });
+    };
     let query = match request.start {
         Some(v1::list_tree_heads_request::Start::FromSize(size)) => HeadQuery::FromSize(size),
         Some(v1::list_tree_heads_request::Start::FromTimeMs(time)) => HeadQuery::FromTime(time),
         None => HeadQuery::FromSize(0),
     };
     let mut stored = core.store()?.heads(log.number, query, page + 1).map_err(status::read)?;
+    // What is stored is served only once the anchor has it.
+    stored.retain(|head| head.head.size <= newest.head.size);
     let next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
     let mut heads = Vec::with_capacity(stored.len());
     let mut known_size = request.known_size;
     for head in &stored {
-        let head = published(&log.settings.origin, head);
-        // A head below `known_size` has no proof from there.
-        let from = if known_size <= head.head.size.0 { known_size } else { 0 };
-        heads.push(core.published_head(&log, &head, from)?);
+        let shown = Shown::published(&published(&log.settings.origin, head), log.released.load_full());
+        heads.push(core.signed_head(&log, &shown, base(known_size, &shown))?);
         known_size = known_size.max(head.head.size.0);
     }
     Ok(v1::ListTreeHeadsResponse { heads, next_size })
+}
+
+/// Where the proof of a head of the history begins: a head below what the caller knows has none from there.
+fn base(known_size: u64, shown: &Shown) -> u64 {
+    if known_size <= shown.head.size.0 { known_size } else { 0 }
 }
 
 pub(crate) async fn watch_tree_heads(
@@ -82,29 +87,24 @@ pub(crate) async fn watch_tree_heads(
     answers: mpsc::Sender<Result<v1::WatchTreeHeadsResponse, Status>>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
-    match v1::HeadLevel::try_from(request.level) {
-        Ok(v1::HeadLevel::Witnessed) => {
-            return Err(status::precondition(Reason::NoWitnesses, "the log has no witnesses"));
-        }
-        Ok(_) => {}
-        Err(_) => return Err(status::invalid("level", format!("{} is no level", request.level))),
-    }
-    check_known(request.known_size, log.released.load().view.head().size.0)?;
+    level("level", request.level)?;
+    check_known(request.known_size, log.shown_size())?;
     let mut watch = log.published.subscribe();
     let mut grown = log.grown.subscribe();
     let (mut from, mut known_size) = (request.from_size, request.known_size);
     loop {
-        watch.borrow_and_update();
-        loop {
-            let page =
+        let newest = watch.borrow_and_update().as_ref().map(|newest| newest.head.size);
+        // What is stored is served only once the anchor has it.
+        while let Some(newest) = newest.filter(|newest| newest.0 >= from) {
+            let mut page =
                 core.store()?.heads(log.number, HeadQuery::FromSize(from), PAGE_ENTRIES_MAX).map_err(status::read)?;
+            page.retain(|head| head.head.size <= newest);
             if page.is_empty() {
                 break;
             }
             for head in page {
-                let head = published(&log.settings.origin, &head);
-                let base = if known_size <= head.head.size.0 { known_size } else { 0 };
-                let signed = core.published_head(&log, &head, base)?;
+                let shown = Shown::published(&published(&log.settings.origin, &head), log.released.load_full());
+                let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
                 known_size = known_size.max(head.head.size.0);
                 from = head.head.size.0 + 1;
                 if answers.send(Ok(v1::WatchTreeHeadsResponse { head: Some(signed) })).await.is_err() {
@@ -121,8 +121,7 @@ pub(crate) async fn watch_tree_heads(
 }
 
 /// The index of the entry, checked against the head.
-fn locate(core: &Core, log: &LogHandle, released: &Released, by: &By<'_>) -> Result<LeafIndex, Status> {
-    let size = released.view.head().size.0;
+fn locate(core: &Core, log: &LogHandle, size: u64, by: &By<'_>) -> Result<LeafIndex, Status> {
     let index = match by {
         By::Index(index) => *index,
         By::LeafHash(bytes) => {
@@ -140,32 +139,17 @@ fn locate(core: &Core, log: &LogHandle, released: &Released, by: &By<'_>) -> Res
 
 pub(crate) fn get_entry(core: &Core, request: &v1::GetEntryRequest) -> Result<v1::GetEntryResponse, Status> {
     let log = core.log(&request.log)?;
-    let released = log.released.load_full();
     let by = match &request.by {
         Some(v1::get_entry_request::By::Index(index)) => By::Index(*index),
         Some(v1::get_entry_request::By::LeafHash(hash)) => By::LeafHash(hash),
         None => return Err(status::invalid("by", "give an index or a leaf hash")),
     };
-    let index = locate(core, &log, &released, &by)?;
-    let head = head_of_level(core, &log, request.head, request.known_size)?;
-    let size = if head.level == i32::from(v1::HeadLevel::Published) {
-        log.published.borrow().as_ref().map_or(0, |published| published.head.size.0)
-    } else {
-        released.view.head().size.0
-    };
-    if index.0 >= size {
-        return Err(status::beyond_head("index", index.0, size));
-    }
-    // The head may have been taken a moment after `released`: prove against exactly that one.
-    let (released, head) = if head.checkpoint == released.note || size != released.view.head().size.0 {
-        (released, head)
-    } else {
-        let head = core.signed_head(&log, &released, request.known_size)?;
-        (released, head)
-    };
+    let shown = Core::shown_at(&log, level("head", request.head)?)?;
+    let index = locate(core, &log, shown.head.size.0, &by)?;
+    let head = core.signed_head(&log, &shown, request.known_size)?;
     let store = core.store()?;
-    let view = (log.number, &released.view);
-    let inclusion = core.shared.nodes.inclusion(&*store, view, index, TreeSize(size)).map_err(status::node)?;
+    let view = (log.number, shown.view());
+    let inclusion = core.shared.nodes.inclusion(&*store, view, index, shown.head.size).map_err(status::node)?;
     let entry = store.entries(log.number, index, LeafIndex(index.0 + 1), 1).map_err(status::read)?.pop();
     let entry = entry.ok_or_else(|| Status::data_loss("an entry is missing; the operator must run `logwood fsck`"))?;
     Ok(v1::GetEntryResponse {
@@ -182,8 +166,8 @@ pub(crate) async fn read_entries(
     answers: mpsc::Sender<Result<v1::ReadEntriesResponse, Status>>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
-    let mut released = log.released.load_full();
-    let size = released.view.head().size.0;
+    let mut shown = Core::shown(&log)?;
+    let size = shown.head.size.0;
     check_known(request.known_size, size)?;
     if request.first_index > size || request.end_index > size {
         return Err(status::beyond_head("first_index", request.first_index.max(request.end_index), size));
@@ -197,10 +181,10 @@ pub(crate) async fn read_entries(
     let mut grown = log.grown.subscribe();
     let (mut next, mut known_size) = (request.first_index, request.known_size);
     loop {
-        let size = released.view.head().size.0;
+        let size = shown.head.size.0;
         let end = if request.end_index == 0 { size } else { request.end_index };
         while next < end {
-            let answer = read_some(&core, &log, &released, next..end, known_size)?;
+            let answer = read_some(&core, &log, &shown, next..end, known_size)?;
             next += answer.entries.len() as u64;
             known_size = size;
             if answers.send(Ok(answer)).await.is_err() {
@@ -217,14 +201,14 @@ pub(crate) async fn read_entries(
         if *grown.borrow() == RETIRED {
             return Err(status::halted());
         }
-        released = log.released.load_full();
+        shown = Core::shown(&log)?;
     }
 }
 
 fn read_some(
     core: &Core,
     log: &LogHandle,
-    released: &Released,
+    shown: &Shown,
     range: std::ops::Range<u64>,
     known_size: u64,
 ) -> Result<v1::ReadEntriesResponse, Status> {
@@ -236,11 +220,11 @@ fn read_some(
     }
     entries.truncate(PAGE_ENTRIES_MAX);
     let covered = range.start..range.start + entries.len() as u64;
-    let proof = core.shared.nodes.range(&*store, (log.number, &released.view), covered, released.view.head().size);
+    let proof = core.shared.nodes.range(&*store, (log.number, shown.view()), covered, shown.head.size);
     Ok(v1::ReadEntriesResponse {
         first_index: range.start,
         entries: entries.into_iter().map(|entry| entry.bytes).collect(),
-        head: Some(core.signed_head(log, released, known_size)?),
+        head: Some(core.signed_head(log, shown, known_size)?),
         range_proof: Some(range_proof_to_message(&proof.map_err(status::node)?)),
     })
 }
@@ -259,19 +243,19 @@ pub(crate) fn get_inclusion_proof(
     request: &v1::GetInclusionProofRequest,
 ) -> Result<v1::GetInclusionProofResponse, Status> {
     let log = core.log(&request.log)?;
-    let released = log.released.load_full();
+    let shown = Core::shown(&log)?;
     let by = match &request.by {
         Some(v1::get_inclusion_proof_request::By::Index(index)) => By::Index(*index),
         Some(v1::get_inclusion_proof_request::By::LeafHash(hash)) => By::LeafHash(hash),
         None => return Err(status::invalid("by", "give an index or a leaf hash")),
     };
-    let size = proof_size(request.size, released.view.head().size.0)?;
-    let index = locate(core, &log, &released, &by)?;
+    let size = proof_size(request.size, shown.head.size.0)?;
+    let index = locate(core, &log, shown.head.size.0, &by)?;
     if index.0 >= size.0 {
         return Err(status::beyond_head("index", index.0, size.0));
     }
-    let head = core.signed_head(&log, &released, request.known_size)?;
-    let view = (log.number, &released.view);
+    let head = core.signed_head(&log, &shown, request.known_size)?;
+    let view = (log.number, shown.view());
     let inclusion = core.shared.nodes.inclusion(&*core.store()?, view, index, size).map_err(status::node)?;
     Ok(v1::GetInclusionProofResponse {
         index: index.0,
@@ -286,8 +270,8 @@ pub(crate) fn get_inclusion_proofs(
     request: &v1::GetInclusionProofsRequest,
 ) -> Result<v1::GetInclusionProofsResponse, Status> {
     let log = core.log(&request.log)?;
-    let released = log.released.load_full();
-    let size = proof_size(request.size, released.view.head().size.0)?;
+    let shown = Core::shown(&log)?;
+    let size = proof_size(request.size, shown.head.size.0)?;
     let count = request.indices.len();
     if count == 0 || count > MULTIPROOF_INDICES_MAX {
         return Err(status::invalid(
@@ -302,9 +286,9 @@ pub(crate) fn get_inclusion_proofs(
         return Err(status::beyond_head("index", last, size.0));
     }
     let indices: Vec<_> = request.indices.iter().map(|&index| LeafIndex(index)).collect();
-    let head = core.signed_head(&log, &released, request.known_size)?;
+    let head = core.signed_head(&log, &shown, request.known_size)?;
     let store = core.store()?;
-    let view = (log.number, &released.view);
+    let view = (log.number, shown.view());
     let leaves = indices.iter().map(|&index| core.shared.nodes.leaf(&*store, view, index));
     let leaves = leaves.collect::<Result<Vec<Hash>, _>>().map_err(status::node)?;
     let proof = core.shared.nodes.multi(&*store, view, &indices, size).map_err(status::node)?;
@@ -321,8 +305,8 @@ pub(crate) fn get_range_proof(
     request: &v1::GetRangeProofRequest,
 ) -> Result<v1::GetRangeProofResponse, Status> {
     let log = core.log(&request.log)?;
-    let released = log.released.load_full();
-    let size = proof_size(request.size, released.view.head().size.0)?;
+    let shown = Core::shown(&log)?;
+    let size = proof_size(request.size, shown.head.size.0)?;
     let range = request.first_index..request.end_index;
     if range.is_empty() {
         return Err(status::invalid("end_index", "the range is empty or reversed"));
@@ -330,8 +314,8 @@ pub(crate) fn get_range_proof(
     if range.end > size.0 {
         return Err(status::beyond_head("end_index", range.end, size.0));
     }
-    let head = core.signed_head(&log, &released, request.known_size)?;
-    let view = (log.number, &released.view);
+    let head = core.signed_head(&log, &shown, request.known_size)?;
+    let view = (log.number, shown.view());
     let proof = core.shared.nodes.range(&*core.store()?, view, range, size).map_err(status::node)?;
     Ok(v1::GetRangeProofResponse { size: size.0, range_proof: Some(range_proof_to_message(&proof)), head: Some(head) })
 }
@@ -341,8 +325,8 @@ pub(crate) fn get_consistency_proof(
     request: &v1::GetConsistencyProofRequest,
 ) -> Result<v1::GetConsistencyProofResponse, Status> {
     let log = core.log(&request.log)?;
-    let released = log.released.load_full();
-    let size = released.view.head().size.0;
+    let shown = Core::shown(&log)?;
+    let size = shown.head.size.0;
     let (old, new) = (request.old_size, request.new_size);
     if new > size || old > size {
         return Err(status::beyond_head("size", old.max(new), size));
@@ -350,7 +334,7 @@ pub(crate) fn get_consistency_proof(
     if old == 0 || old > new {
         return Err(status::invalid("old_size", "0 < old_size <= new_size"));
     }
-    let view = (log.number, &released.view);
+    let view = (log.number, shown.view());
     let proof =
         core.shared.nodes.consistency(&*core.store()?, view, TreeSize(old), TreeSize(new)).map_err(status::node)?;
     Ok(v1::GetConsistencyProofResponse { consistency: hashes_to_bytes(&proof) })
@@ -372,6 +356,6 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {
     let log = core.log(&request.log)?;
-    let head = core.signed_head(&log, &log.released.load_full(), request.known_size)?;
+    let head = core.signed_head(&log, &Core::shown(&log)?, request.known_size)?;
     Ok(v1::DescribeLogResponse { info: Some(Core::info(&log)), head: Some(head) })
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use logwood_merkle::TreeHead;
 use logwood_note::{KeyFileError, SigningKey, sign_checkpoint};
-use logwood_sequencer::LogView;
+use logwood_sequencer::{Level, LogView};
 use logwood_store::{LogNumber, LogSettings, LogState};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -22,14 +22,68 @@ pub(crate) struct LogHandle {
     pub(crate) number: LogNumber,
     pub(crate) settings: LogSettings,
     pub(crate) state: RwLock<LogState>,
+    /// What an append waits for, and the least level at which a head leaves the process.
+    pub(crate) acknowledge: Level,
     /// `None`: the log is read-only, because its key is missing or its storage is behind what was signed.
     pub(crate) signer: Option<Signer>,
-    /// What readers see.
+    /// The newest signed head. Whether it may be shown is for [`LogHandle::shown`] to say.
     pub(crate) released: ArcSwap<Released>,
     /// The newest published head; watchers wait here. `None` before the first.
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
-    /// Tells readers that follow the tail: the size, or [`RETIRED`].
+    /// Tells readers that follow the tail: the size of the largest head that is let out, or [`RETIRED`].
     pub(crate) grown: watch::Sender<u64>,
+}
+
+impl LogHandle {
+    /// The largest head that the log lets out: receipts, proofs, entries and tiles go up to it and no further. `None`
+    /// if the log shows published heads only, and there is none yet.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        match self.acknowledge {
+            Level::Signed => Some(Shown::signed(self.released.load_full())),
+            Level::Published | Level::Witnessed => self.shown_published(),
+        }
+    }
+
+    /// The newest published head.
+    pub(crate) fn shown_published(&self) -> Option<Shown> {
+        let published = self.published.borrow().clone()?;
+        Some(Shown::published(&published, self.released.load_full()))
+    }
+
+    /// The size of [`LogHandle::shown`], 0 if there is none.
+    pub(crate) fn shown_size(&self) -> u64 {
+        self.shown().map_or(0, |shown| shown.head.size.0)
+    }
+}
+
+/// A head that may leave the process, and the hashes under it.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) head: TreeHead,
+    pub(crate) level: Level,
+    /// The checkpoint.
+    pub(crate) note: Bytes,
+    pub(crate) time_ms: u64,
+    /// Reaches as far as `head`, or further.
+    hashes: Arc<Released>,
+}
+
+impl Shown {
+    pub(crate) fn signed(released: Arc<Released>) -> Self {
+        let (head, note, time_ms) = (released.view.head(), released.note.clone(), released.time_ms);
+        Self { head, level: Level::Signed, note, time_ms, hashes: released }
+    }
+
+    /// * `hashes` - loaded after `published`: what is published was released before, so they reach that far.
+    pub(crate) fn published(published: &Published, hashes: Arc<Released>) -> Self {
+        let Published { head, note, time_ms } = published;
+        Self { head: *head, level: Level::Published, note: note.clone(), time_ms: *time_ms, hashes }
+    }
+
+    /// Where the hashes of proofs are. Proofs must be asked for at sizes up to that of `head`.
+    pub(crate) fn view(&self) -> &LogView {
+        &self.hashes.view
+    }
 }
 
 /// A signed head and the hashes under it.

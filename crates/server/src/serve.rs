@@ -1,5 +1,6 @@
 //! Start and stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use logwood_proto::v1;
 use logwood_proto::v1::admin_service_server::AdminServiceServer;
 use logwood_proto::v1::log_service_server::LogServiceServer;
+use logwood_sequencer::Level;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
@@ -51,8 +53,33 @@ pub struct ServeOptions {
     pub anchor: PathBuf,
     /// What origins of new logs are made from.
     pub public_url: Option<String>,
+    /// When heads are published, and what appends wait for.
+    pub publishing: PublishOptions,
     /// Opens the store.
     pub opener: StoreOpener,
+}
+
+/// When heads are published, and what appends wait for.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// How often a log that grows is published, in milliseconds; at least 1.
+    pub interval_ms: u64,
+    /// Logs that acknowledge at another level than [`Level::Signed`], by name.
+    pub acknowledge: BTreeMap<String, Level>,
+}
+
+impl Default for PublishOptions {
+    /// Every second; every log acknowledges under signed heads.
+    fn default() -> Self {
+        Self { interval_ms: 1_000, acknowledge: BTreeMap::new() }
+    }
+}
+
+impl PublishOptions {
+    /// What an append to this log waits for.
+    pub(crate) fn acknowledge(&self, log: &str) -> Level {
+        self.acknowledge.get(log).copied().unwrap_or_default()
+    }
 }
 
 /// What a started server says of itself.
@@ -120,7 +147,8 @@ pub async fn serve(
         anchor,
     });
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
-    let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, options.public_url);
+    let (public_url, publishing) = (options.public_url, options.publishing);
+    let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, public_url, publishing);
     let core = Arc::new(core);
 
     let (default_log, created) = default_log(&core).await?;

@@ -73,6 +73,17 @@ pub(crate) fn unavailable(reason: Reason, message: impl Into<String>) -> Status 
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
+/// The log lets no head out yet that the request needs.
+pub(crate) fn level_not_reached() -> Status {
+    let message = "no head of the level that the log acknowledges at was reached in time; retry with the same identity";
+    unavailable(Reason::LevelNotReached, message)
+}
+
+/// The level cannot be reached at all.
+pub(crate) fn no_witnesses() -> Status {
+    precondition(Reason::NoWitnesses, "the log has no witnesses")
+}
+
 pub(crate) fn halted() -> Status {
     unavailable(Reason::Halted, "the log reloads from storage; retry with the same identity")
 }

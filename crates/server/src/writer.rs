@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_sequencer::{Found, LogTail, Placement, SealedRound, Sequencer, Submission};
+use logwood_sequencer::{Found, Level, LogTail, Placement, SealedRound, Sequencer, Submission};
 use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, PublishedHead,
     Round, RoundNumber, bundle,
@@ -438,7 +438,9 @@ impl Committer {
                 Ok(note) => {
                     let size = view.head().size.0;
                     handle.released.store(Arc::new(Released { view, note, time_ms }));
-                    handle.grown.send_replace(size);
+                    if handle.acknowledge == Level::Signed {
+                        handle.grown.send_replace(size);
+                    }
                 }
                 Err(error) => tracing::error!(log = handle.settings.name, %error, "a head was not signed"),
             }
