@@ -118,7 +118,8 @@ impl Settings {
         for (name, log) in &self.logs {
             name.parse::<LogName>().map_err(|error| Usage { problem: format!("logs.{name}: {error}") })?;
             if log.acknowledge == Some(Acknowledge::Witnessed) {
-                let problem = format!("logs.{name}: acknowledge = \"witnessed\" needs witnesses, and there are none yet");
+                let problem =
+                    format!("logs.{name}: acknowledge = \"witnessed\" needs witnesses, and there are none yet");
                 return Err(Usage { problem }.into());
             }
         }

@@ -1,0 +1,340 @@
+//! The state machine: what each log waits for, and what is written together.
+
+use std::collections::BTreeMap;
+
+use logwood_merkle::{TreeHead, TreeSize};
+use logwood_store::{HeadSignature, LogNumber, PublishedHead};
+
+use super::{Action, BatchId, Event, HeadTime, Now, Publication, PublisherSettings, Step, Thinning, may_be_seen};
+
+/// Most heads of one batch. With four post-quantum signatures each, that is 10 MiB of a round.
+pub const BATCH_HEADS_MAX: usize = 1_024;
+
+/// Longest wait between two attempts after failures, in milliseconds.
+const RETRY_MS_MAX: u64 = 30_000;
+
+/// Decides when heads are published, and keeps the order of the steps. One for all logs of a process.
+#[derive(Debug)]
+pub struct Publisher {
+    settings: PublisherSettings,
+    logs: BTreeMap<LogNumber, Log>,
+    next_tick_ms: u64,
+    storing: Option<Batch>,
+    anchoring: Option<Batch>,
+    last_batch: u64,
+    /// Another process has the anchor.
+    stopped: bool,
+    /// Decided, and not yet given to the driver.
+    actions: Vec<Action>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    id: BatchId,
+    logs: Vec<LogNumber>,
+}
+
+#[derive(Debug)]
+struct Log {
+    renews: bool,
+    /// The newest signed head, and its signature.
+    released: Option<(TreeHead, HeadSignature)>,
+    /// The newest head that may be seen.
+    served: Option<TreeHead>,
+    phase: Phase,
+    thinning: Thinning,
+    /// The time of the head taken last: time does not go back in a history, whatever the clock does.
+    taken_posix_ms: u64,
+    /// When the log was last published or loaded.
+    published_ms: u64,
+    /// Failures in a row, and when the next attempt may be made.
+    failures: u32,
+    retry_ms: u64,
+    /// Somebody waits.
+    wanted: bool,
+}
+
+/// How far a publication has come.
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Preparing {
+        head: TreeHead,
+        time_ms: u64,
+        signature: HeadSignature,
+    },
+    Ready(Publication),
+    Storing(PublishedHead),
+    /// In the history, not in the anchor.
+    Stored(PublishedHead),
+    Anchoring(PublishedHead),
+}
+
+impl Publisher {
+    /// A publisher that knows no log yet.
+    #[must_use]
+    pub fn new(settings: PublisherSettings) -> Self {
+        Self {
+            settings,
+            logs: BTreeMap::new(),
+            next_tick_ms: 0,
+            storing: None,
+            anchoring: None,
+            last_batch: 0,
+            stopped: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes note of what happened. Outcomes of batches from before a [`Event::Reset`] are ignored.
+    pub fn handle(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Loaded { log, renews, stored, anchored } => self.load(log, renews, stored, anchored, now),
+            Event::Released { log, head, signature } => {
+                if let Some(log) = self.logs.get_mut(&log) {
+                    log.released = Some((head, signature));
+                }
+            }
+            Event::Wanted { log } if self.stopped => self.actions.push(Action::Failed { log, step: Step::Foreign }),
+            Event::Wanted { log } => {
+                if let Some(log) = self.logs.get_mut(&log) {
+                    log.wanted = true;
+                }
+            }
+            Event::Prepared { log, signatures, history } => {
+                if let Some(found) = self.logs.get_mut(&log) {
+                    found.prepared(log, signatures, &history);
+                }
+            }
+            Event::NotPrepared { log } => self.failed(log, Step::Prepare, now),
+            Event::Stored { batch } => {
+                for log in Batch::end(&mut self.storing, batch) {
+                    self.stored(log, now);
+                }
+            }
+            Event::NotStored { batch } => {
+                for log in Batch::end(&mut self.storing, batch) {
+                    self.failed(log, Step::Store, now);
+                }
+            }
+            Event::Anchored { batch } => {
+                for log in Batch::end(&mut self.anchoring, batch) {
+                    self.serve(log, now);
+                }
+            }
+            Event::NotAnchored { batch } => {
+                for log in Batch::end(&mut self.anchoring, batch) {
+                    self.failed(log, Step::Anchor, now);
+                }
+            }
+            Event::Foreign => {
+                self.stopped = true;
+                self.actions.extend(self.logs.keys().map(|&log| Action::Failed { log, step: Step::Foreign }));
+                self.forget();
+            }
+            Event::Reset => self.forget(),
+        }
+    }
+
+    /// What to do now. Call it after events, and when [`wake_ms`](Self::wake_ms) says so.
+    pub fn poll(&mut self, now: Now) -> Vec<Action> {
+        if !self.stopped {
+            // Anchor before store: what is stored must not wait behind the next tick's writes.
+            self.anchor(now);
+            self.store();
+            self.take(now);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When to poll next if nothing happens after the poll at `now`, on the clock of [`Now::elapsed_ms`].
+    #[must_use]
+    pub fn wake_ms(&self, now: Now) -> u64 {
+        let retries = self.logs.values().map(|log| log.retry_ms).filter(|&retry_ms| retry_ms > now.elapsed_ms);
+        retries.fold(self.next_tick_ms, u64::min)
+    }
+
+    fn load(
+        &mut self,
+        number: LogNumber,
+        renews: bool,
+        stored: Option<PublishedHead>,
+        anchored: Option<TreeHead>,
+        now: Now,
+    ) {
+        let mut log = Log {
+            renews,
+            released: None,
+            served: None,
+            phase: Phase::Idle,
+            thinning: Thinning::default(),
+            taken_posix_ms: stored.as_ref().map_or(0, |stored| stored.time_ms),
+            published_ms: now.elapsed_ms,
+            failures: 0,
+            retry_ms: 0,
+            wanted: false,
+        };
+        if let Some(stored) = stored {
+            if may_be_seen(&stored, anchored) {
+                log.served = Some(stored.head);
+            } else {
+                log.phase = Phase::Stored(stored);
+            }
+        }
+        self.logs.insert(number, log);
+    }
+
+    /// Step 1, for every log that is due.
+    fn take(&mut self, now: Now) {
+        let ticked = now.elapsed_ms >= self.next_tick_ms;
+        if ticked {
+            self.next_tick_ms = now.elapsed_ms + self.settings.interval_ms;
+        }
+        let refresh_ms = self.settings.refresh_ms;
+        for (&number, log) in &mut self.logs {
+            let due = log.wanted || (now.elapsed_ms >= log.retry_ms && (ticked || log.failures > 0));
+            if due && (log.has_grown() || log.is_stale(refresh_ms, now)) {
+                self.actions.extend(log.take(number, now));
+            }
+        }
+    }
+
+    /// Step 4, for every log that is ready; once no log of this tick is still being prepared, so that all go together.
+    fn store(&mut self) {
+        if self.storing.is_some() || self.logs.values().any(|log| matches!(log.phase, Phase::Preparing { .. })) {
+            return;
+        }
+        let (mut publications, mut logs) = (Vec::new(), Vec::new());
+        for (&number, log) in &mut self.logs {
+            if publications.len() == BATCH_HEADS_MAX {
+                break;
+            }
+            if let Phase::Ready(publication) = &log.phase {
+                let publication = publication.clone();
+                log.phase = Phase::Storing(publication.head.clone());
+                publications.push(publication);
+                logs.push(number);
+            }
+        }
+        if !publications.is_empty() {
+            let batch = self.batch();
+            self.storing = Some(Batch { id: batch, logs });
+            self.actions.push(Action::Store { batch, publications });
+        }
+    }
+
+    /// Step 5, for every log that is stored; once nothing is being stored, so that all share one sync.
+    fn anchor(&mut self, now: Now) {
+        if self.anchoring.is_some() || self.storing.is_some() {
+            return;
+        }
+        let (mut heads, mut logs) = (Vec::new(), Vec::new());
+        for (&number, log) in &mut self.logs {
+            if let Phase::Stored(head) = &log.phase
+                && (log.wanted || now.elapsed_ms >= log.retry_ms)
+            {
+                heads.push((number, head.head));
+                logs.push(number);
+                log.phase = Phase::Anchoring(head.clone());
+            }
+        }
+        if !heads.is_empty() {
+            let batch = self.batch();
+            self.anchoring = Some(Batch { id: batch, logs });
+            self.actions.push(Action::Anchor { batch, heads });
+        }
+    }
+
+    fn stored(&mut self, number: LogNumber, now: Now) {
+        let Some(log) = self.logs.get_mut(&number) else { return };
+        let Phase::Storing(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
+        let is_renewal = log.served.is_some_and(|served| served == head.head);
+        log.phase = if is_renewal { Phase::Anchoring(head) } else { Phase::Stored(head) };
+        if is_renewal {
+            self.serve(number, now);
+        }
+    }
+
+    /// Step 6.
+    fn serve(&mut self, number: LogNumber, now: Now) {
+        let Some(log) = self.logs.get_mut(&number) else { return };
+        let Phase::Anchoring(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
+        log.served = Some(head.head);
+        log.published_ms = now.elapsed_ms;
+        (log.failures, log.retry_ms) = (0, 0);
+        // Whoever waits for a head that a round has signed meanwhile goes on waiting.
+        log.wanted &= log.has_grown();
+        self.actions.push(Action::Serve { log: number, head });
+    }
+
+    /// Back to where the step can be tried again.
+    fn failed(&mut self, number: LogNumber, step: Step, now: Now) {
+        let interval_ms = self.settings.interval_ms;
+        let Some(log) = self.logs.get_mut(&number) else { return };
+        log.phase = match std::mem::replace(&mut log.phase, Phase::Idle) {
+            Phase::Anchoring(head) => Phase::Stored(head),
+            Phase::Idle | Phase::Preparing { .. } | Phase::Ready(_) | Phase::Storing(_) => Phase::Idle,
+            stored @ Phase::Stored(_) => stored,
+        };
+        // What was to be thinned may be there still.
+        log.thinning = Thinning::default();
+        log.wanted = false;
+        log.failures = log.failures.saturating_add(1);
+        let wait_ms = interval_ms.saturating_mul(1 << log.failures.min(16)).min(RETRY_MS_MAX.max(interval_ms));
+        log.retry_ms = now.elapsed_ms + wait_ms;
+        self.actions.push(Action::Failed { log: number, step });
+    }
+
+    fn forget(&mut self) {
+        self.logs.clear();
+        (self.storing, self.anchoring) = (None, None);
+    }
+
+    fn batch(&mut self) -> BatchId {
+        self.last_batch += 1;
+        BatchId(self.last_batch)
+    }
+}
+
+impl Batch {
+    /// The logs of the batch in flight, if it is this one; it is over then.
+    fn end(in_flight: &mut Option<Self>, id: BatchId) -> Vec<LogNumber> {
+        in_flight.take_if(|batch| batch.id == id).map(|batch| batch.logs).unwrap_or_default()
+    }
+}
+
+impl Log {
+    /// Whether there is a signed head that is not published.
+    fn has_grown(&self) -> bool {
+        let served = self.served.map(|served| served.size);
+        self.released.as_ref().is_some_and(|(head, _)| served.is_none_or(|served| head.size > served))
+    }
+
+    /// Whether the newest head's signatures should be renewed.
+    fn is_stale(&self, refresh_ms: u64, now: Now) -> bool {
+        self.renews && refresh_ms > 0 && self.released.is_some() && now.elapsed_ms >= self.published_ms + refresh_ms
+    }
+
+    fn take(&mut self, number: LogNumber, now: Now) -> Option<Action> {
+        if !matches!(self.phase, Phase::Idle) {
+            return None;
+        }
+        let (head, signature) = self.released.clone()?;
+        self.taken_posix_ms = self.taken_posix_ms.max(now.posix_ms);
+        let time_ms = self.taken_posix_ms;
+        let history = self.thinning.wanted(time_ms);
+        self.phase = Phase::Preparing { head, time_ms, signature };
+        Some(Action::Prepare { log: number, head, time_ms, history })
+    }
+
+    fn prepared(&mut self, number: LogNumber, signatures: Vec<HeadSignature>, history: &[Vec<HeadTime>; 2]) {
+        let Phase::Preparing { head, time_ms, signature } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
+        let TreeSize(newest) = head.size;
+        let thinned = self.thinning.thin(history, newest, time_ms);
+        let signatures = [vec![signature], signatures].concat();
+        let head = PublishedHead { head, time_ms, signatures };
+        self.phase = Phase::Ready(Publication { log: number, head, thinned });
+    }
+}
