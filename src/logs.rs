@@ -39,7 +39,8 @@ enum LogsCommand {
     },
     /// Makes a log read-only.
     Freeze(AdminArgs),
-    /// Opens a frozen log again.
+    /// Opens a frozen log again, if it extends everything that it is known to have signed: the anchor, and every
+    /// checkpoint given. After a restore, ask your auditors, mirrors and clients for the newest that they hold.
     Thaw {
         #[command(flatten)]
         admin: AdminArgs,
@@ -105,8 +106,11 @@ pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
             let read = |path: &PathBuf| files::read(path, NOTE_BYTES_MAX).map(bytes::Bytes::from);
             let checkpoints = checkpoint.iter().map(read).collect::<anyhow::Result<_>>()?;
             let request = ThawLogRequest { log: admin.log.clone(), checkpoints };
-            let answer = connect_admin(&admin.admin).await?.thaw_log(request).await;
-            done(&admin, answer.map(|answer| answer.into_inner().info))?;
+            let answer = connect_admin(&admin.admin).await?.thaw_log(request).await.map(tonic::Response::into_inner);
+            for whom in answer.iter().flat_map(|answer| &answer.not_asked) {
+                eprintln!("logwood: not asked for what the log may have signed: {whom}");
+            }
+            done(&admin, answer.map(|answer| answer.info))?;
         }
         LogsCommand::Seal(admin) => {
             let request = SealLogRequest { log: admin.log.clone() };

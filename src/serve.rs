@@ -11,7 +11,7 @@ use clap::Args;
 use logwood_server::{PublishOptions, ServeOptions, Started, StoreOpener};
 use logwood_store::LogStore;
 use logwood_store_rocksdb::RocksStore;
-use settings::Settings;
+use settings::{AnchorEvery, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -20,7 +20,8 @@ use crate::output;
 /// Runs the service. A first run on an empty directory makes a log named `default` and prints its verifier key.
 ///
 /// Settings come from defaults, then --config, then the environment (`LOGWOOD_DATA`, `LOGWOOD_GRPC`, `LOGWOOD_ADMIN`,
-/// `LOGWOOD_ANCHOR`, `LOGWOOD_PUBLIC_URL`), then flags; the last one counts. Stops on SIGTERM or SIGINT: takes no new
+/// `LOGWOOD_ANCHOR`, `LOGWOOD_ANCHOR_EVERY`, `LOGWOOD_PUBLIC_URL`, `LOGWOOD_PUBLISH_INTERVAL_MS`,
+/// `LOGWOOD_REFRESH_INTERVAL_MS`), then flags; the last one counts. Stops on SIGTERM or SIGINT: takes no new
 /// calls, answers those that wait, and exits within 10 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -80,7 +81,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         admin,
         anchor,
         public_url: settings.public_url,
-        publishing: PublishOptions { interval_ms: settings.publish_interval_ms, acknowledge },
+        publishing: PublishOptions {
+            interval_ms: settings.publish_interval_ms,
+            refresh_ms: settings.refresh_interval_ms,
+            anchor_every_round: settings.anchor_every == AnchorEvery::Round,
+            acknowledge,
+        },
         opener,
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::Server;
+use logwood_proto::v1;
+use logwood_proto::v1::log_service_client::LogServiceClient;
 
 /// Runs a client command in `dir`, where each caller remembers in a directory of its own.
 fn logwood(server: &Server, dir: &Path, state: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -80,4 +82,165 @@ fn of_two_servers_on_copies_with_one_anchor_the_first_stops_signing() {
     assert_eq!(logwood(&first, dir.path(), "a", &["append", "one"]).0, Some(1), "and does not start again");
     assert_eq!(logwood(&first, dir.path(), "b", &["head"]).0, Some(0), "reads go on");
     assert_eq!(logwood(&second, dir.path(), "c", &["append", "one"]).0, Some(0), "the last one started may sign");
+}
+
+/// The log's newest signed checkpoint, as somebody keeps it.
+fn keep_checkpoint(server: &Server, dir: &Path, name: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let checkpoint = runtime.block_on(async {
+        let mut rpc = LogServiceClient::connect(server.url.clone()).await.expect("it listens");
+        let request = v1::GetTreeHeadRequest { log: "default".into(), ..Default::default() };
+        rpc.get_tree_head(request).await.expect("a head").into_inner().head.expect("a head").checkpoint
+    });
+    std::fs::write(dir.join(name), checkpoint).expect("written");
+}
+
+/// Runs `logwood logs` on the admin socket of `data`.
+fn admin(dir: &Path, data: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
+        .arg("logs")
+        .args(arguments)
+        .args(["--admin", &format!("{data}/admin.sock")])
+        .current_dir(dir)
+        .output()
+        .expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A directory with `data`, whose log holds `one` and then `two`, and `old`, a copy of it from between the two with its
+/// anchor, as a restored backup is; `kept-1` and `kept-2` are the checkpoints of both moments.
+fn restored() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("one"), "first\nsecond\n").expect("written");
+    std::fs::write(dir.path().join("two"), "third\n").expect("written");
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
+    keep_checkpoint(&server, dir.path(), "kept-1");
+    server.stop();
+    copy(&dir.path().join("data"), &dir.path().join("old"));
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    assert_eq!(logwood(&server, dir.path(), "a", &["append", "two"]).0, Some(0));
+    keep_checkpoint(&server, dir.path(), "kept-2");
+    server.stop();
+    dir
+}
+
+#[test]
+fn a_restored_log_is_thawed_only_against_checkpoints_that_it_extends() {
+    let dir = restored();
+    let server = Server::start(&dir.path().join("old"), 0, &[]);
+    assert_eq!(admin(dir.path(), "old", &["freeze", "default"]).0, Some(0));
+
+    let (code, text) =
+        admin(dir.path(), "old", &["thaw", "default", "--checkpoint", "kept-1", "--checkpoint", "kept-2"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the log has 2 entries, checkpoint 2 says 3"), "both sizes are told: {text}");
+    let (code, text) = logwood(&server, dir.path(), "b", &["append", "two"]);
+    assert!(code == Some(1) && text.contains("frozen"), "it stays read-only: {text}");
+
+    let (code, text) = admin(dir.path(), "old", &["thaw", "default", "--checkpoint", "kept-1"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("witnesses"), "whom it could not ask is told: {text}");
+    assert_eq!(logwood(&server, dir.path(), "b", &["append", "two"]).0, Some(0));
+}
+
+#[test]
+fn a_log_with_another_history_is_not_thawed() {
+    let dir = restored();
+    std::fs::write(dir.path().join("other"), "something else\nand more\n").expect("written");
+    let server = Server::start(&dir.path().join("old"), 0, &[]);
+    assert_eq!(logwood(&server, dir.path(), "b", &["append", "other"]).0, Some(0), "nothing was known of `two`");
+    assert_eq!(admin(dir.path(), "old", &["freeze", "default"]).0, Some(0));
+    let (code, text) = admin(dir.path(), "old", &["thaw", "default", "--checkpoint", "kept-2"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("at size 3 the log's root is") && text.contains("another history"), "{text}");
+    assert_eq!(admin(dir.path(), "old", &["thaw", "default", "--checkpoint", "kept-1"]).0, Some(0), "which it extends");
+}
+
+#[test]
+fn checkpoints_that_the_log_did_not_sign_are_refused() {
+    let dir = restored();
+    let server = Server::start(&dir.path().join("old"), 0, &[]);
+    assert_eq!(admin(dir.path(), "old", &["freeze", "default"]).0, Some(0));
+    let stranger = Server::start(&dir.path().join("stranger"), 0, &[]);
+    keep_checkpoint(&stranger, dir.path(), "strange");
+    let kept = std::fs::read_to_string(dir.path().join("kept-1")).expect("text");
+    std::fs::write(dir.path().join("forged"), kept.replacen("\n2\n", "\n1\n", 1)).expect("written");
+    std::fs::write(dir.path().join("nonsense"), "nonsense").expect("written");
+    for (file, problem) in [("strange", "is of"), ("forged", "does not verify"), ("nonsense", "malformed")] {
+        let (code, text) = admin(dir.path(), "old", &["thaw", "default", "--checkpoint", file]);
+        assert!(code == Some(1) && text.contains(problem), "{file}: {text}");
+    }
+    let (code, text) = logwood(&server, dir.path(), "b", &["append", "two"]);
+    assert!(code == Some(1) && text.contains("frozen"), "it stays read-only: {text}");
+}
+
+#[test]
+fn a_log_that_is_behind_its_anchor_is_not_thawed() {
+    let dir = restored();
+    let anchor = dir.path().join("data/ANCHOR");
+    let _server = Server::start(&dir.path().join("old"), 0, &["--anchor", anchor.to_str().expect("UTF-8")]);
+    let (code, text) = admin(dir.path(), "old", &["thaw", "default", "--checkpoint", "kept-1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the anchor says 3"), "{text}");
+}
+
+#[test]
+fn an_anchor_of_every_round_holds_heads_that_were_never_published() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, anchor) = (dir.path().join("data"), dir.path().join("ANCHOR"));
+    std::fs::write(dir.path().join("one"), "first\n").expect("written");
+    std::fs::write(
+        dir.path().join("config"),
+        "anchor-every = \"round\"\npublish-interval-ms = 3600000\n[logs.default]\nacknowledge = \"signed\"\n",
+    )
+    .expect("written");
+    let config = dir.path().join("config");
+    let arguments = ["--config", config.to_str().expect("UTF-8"), "--anchor", anchor.to_str().expect("UTF-8")];
+    let server = Server::start(&data, 0, &arguments);
+    for _ in 0..3 {
+        assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
+    }
+    let text = std::fs::read_to_string(&anchor).expect("readable");
+    drop(server);
+    assert!(text.lines().any(|line| line.starts_with("log default 3 ")), "the receipt's head is there: {text}");
+}
+
+#[test]
+fn a_log_that_acknowledges_at_published_shows_nothing_less() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("one"), "first\nsecond\n").expect("written");
+    let config = dir.path().join("config");
+    std::fs::write(&config, "publish-interval-ms = 50\n[logs.default]\nacknowledge = \"published\"\n")
+        .expect("written");
+    let server = Server::start(&dir.path().join("data"), 0, &["--config", config.to_str().expect("UTF-8")]);
+    assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
+    let (code, text) = logwood(&server, dir.path(), "a", &["head", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\"published\"") && text.contains("\"size\":2"), "{text}");
+}
+
+#[test]
+fn a_level_that_no_log_can_reach_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("config");
+    for (text, problem) in [
+        ("[logs.default]\nacknowledge = \"witnessed\"\n", "needs witnesses"),
+        ("[logs.default]\nacknowledge = \"sometimes\"\n", "sometimes"),
+        ("[logs.Default]\n", "logs.Default"),
+        ("publish-interval-ms = 0\n", "publish-interval-ms = 0"),
+        ("anchor-every = \"day\"\n", "day"),
+    ] {
+        std::fs::write(&config, text).expect("written");
+        let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
+            .args(["serve", "--print-config", "--config"])
+            .arg(&config)
+            .current_dir(dir.path())
+            .output()
+            .expect("the command runs");
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(problem), "{text}: {said}");
+    }
 }

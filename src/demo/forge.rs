@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_note::{SignedNote, SigningKey, sign_checkpoint};
+use logwood_note::{SigningKey, sign_checkpoint};
+use logwood_sequencer::publisher::{Publication, note};
 use logwood_sequencer::{NewEntry, Sequencer, Submission};
-use logwood_store::{HeadSignature, LogNumber, LogQuery, LogStore as _, PublishedHead, RoundNumber};
+use logwood_store::{LogNumber, LogQuery, LogStore as _, PublishedHead, RoundNumber};
 use logwood_store_rocksdb::RocksStore;
 
 /// Most bytes of entries read at once.
@@ -45,13 +46,9 @@ pub(super) fn rewrite(data: &Path, forged: &Path) -> anyhow::Result<LeafIndex> {
     commit(&target, &mut sequencer, time_ms)?;
 
     let head = target.logs(LogQuery::Name("default"))?.pop().context("the forged log is gone")?.head.head;
-    let note = SignedNote::parse(&sign_checkpoint(&key, &record.settings.origin, &head))?;
-    let signatures = note.signatures().iter().map(|line| HeadSignature {
-        name: line.name.as_str().to_owned(),
-        key_id: line.id.0,
-        signature: Bytes::copy_from_slice(&line.bytes),
-    });
-    sequencer.publish(log, PublishedHead { head, time_ms, signatures: signatures.collect() });
+    let signatures = note::signatures(&sign_checkpoint(&key, &record.settings.origin, &head))?;
+    let head = PublishedHead { head, time_ms, signatures };
+    sequencer.publish(Publication { log, head, thinned: Vec::new() });
     commit(&target, &mut sequencer, time_ms)?;
     Ok(victim)
 }

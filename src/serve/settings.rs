@@ -34,8 +34,12 @@ pub(crate) struct Settings {
     pub(crate) anchor: Option<PathBuf>,
     /// What the origins of new logs are made from.
     pub(crate) public_url: Option<String>,
+    /// When the anchor is written.
+    pub(crate) anchor_every: AnchorEvery,
     /// How often a log that grows is published, in milliseconds.
     pub(crate) publish_interval_ms: u64,
+    /// How long after a publication signatures that tell their age are renewed, in milliseconds; 0: never.
+    pub(crate) refresh_interval_ms: u64,
     /// Settings of single logs, by name.
     #[serde(default)]
     pub(crate) logs: BTreeMap<String, LogSettings>,
@@ -47,6 +51,16 @@ pub(crate) struct Settings {
 pub(crate) struct LogSettings {
     /// What an append waits for, and the least level at which a head leaves the process. Default: signed.
     pub(crate) acknowledge: Option<Acknowledge>,
+}
+
+/// When the anchor is written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AnchorEvery {
+    /// With each publication: an old copy of the data directory can contradict receipts of the last interval.
+    Publication,
+    /// With each round, before its heads are signed: it cannot, for one more sync a round.
+    Round,
 }
 
 /// A level of heads.
@@ -69,7 +83,8 @@ impl From<Acknowledge> for Level {
 }
 
 /// The names that an environment variable `LOGWOOD_<NAME>` can set.
-const NAMES: [&str; 6] = ["data", "grpc", "admin", "anchor", "public-url", "publish-interval-ms"];
+const NAMES: [&str; 8] =
+    ["data", "grpc", "admin", "anchor", "anchor-every", "public-url", "publish-interval-ms", "refresh-interval-ms"];
 
 impl Settings {
     /// Reads all sources. A name that a file holds and nobody knows is an error; so is a value of the wrong kind.
@@ -77,7 +92,9 @@ impl Settings {
         let mut builder = Config::builder()
             .set_default("data", "logwood-data")?
             .set_default("grpc", "127.0.0.1:7070")?
-            .set_default("publish-interval-ms", 1_000)?;
+            .set_default("anchor-every", "publication")?
+            .set_default("publish-interval-ms", 1_000)?
+            .set_default("refresh-interval-ms", 600_000)?;
         if let Some(path) = &args.config {
             builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
         }

@@ -28,6 +28,6 @@ mod view;
 pub use plan::{
     Answer, Found, NewEntry, Placement, ROUND_BYTES_MAX, ROUND_ENTRIES_MAX, SealedRound, Sequencer, Submission,
 };
-pub use publisher::Level;
+pub use publisher::{Level, Publication};
 pub use tail::{LoadError, LogTail};
 pub use view::{LogView, NodePlace};

@@ -10,6 +10,7 @@ use logwood_store::{
     PublishedHead, Round, RoundNumber, bundle,
 };
 
+use crate::publisher::Publication;
 use crate::{LogTail, LogView};
 
 /// Most entries of one round. Bounds its latency, and its memory together with [`ROUND_BYTES_MAX`].
@@ -105,6 +106,7 @@ struct OpenLog {
     create: Option<LogSettings>,
     state: Option<LogState>,
     published: Vec<PublishedHead>,
+    thinned: Vec<u64>,
     repacked: Vec<PackedBundle>,
     first: u64,
     entries: Vec<Entry>,
@@ -212,9 +214,12 @@ impl<T> Sequencer<T> {
         self.open.entry(log).or_default().state = Some(state);
     }
 
-    /// Plans a head for the history into the open round.
-    pub fn publish(&mut self, log: LogNumber, head: PublishedHead) {
-        self.open.entry(log).or_default().published.push(head);
+    /// Plans a head for the history, and the heads that it thins, into the open round.
+    pub fn publish(&mut self, publication: Publication) {
+        let Publication { log, head, thinned } = publication;
+        let open = self.open.entry(log).or_default();
+        open.published.push(head);
+        open.thinned.extend(thinned);
     }
 
     /// Plans the replacement of pieces by the bundle that they filled.
@@ -287,7 +292,15 @@ impl OpenLog {
             }
         });
         let (create, state) = (self.create, self.state);
-        LogRound { log, create, extend, repacked: self.repacked, published: self.published, state }
+        LogRound {
+            log,
+            create,
+            extend,
+            repacked: self.repacked,
+            published: self.published,
+            thinned: self.thinned,
+            state,
+        }
     }
 }
 

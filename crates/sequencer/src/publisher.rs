@@ -23,6 +23,7 @@
 //! The driver calls [`Publisher::handle`] for what happened and [`Publisher::poll`] for what to do next.
 
 mod machine;
+pub mod note;
 mod thinning;
 
 use logwood_merkle::TreeHead;

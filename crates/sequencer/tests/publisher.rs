@@ -473,7 +473,7 @@ fn attempts_after_failures_come_more_and_more_seldom() {
 
 #[test]
 fn the_driver_is_told_when_to_come_back() {
-    let mut world = published();
+    let world = published();
     let wake_ms = world.publisher.wake_ms(world.now);
     assert!(wake_ms > world.now.elapsed_ms && wake_ms <= world.now.elapsed_ms + INTERVAL_MS);
 }

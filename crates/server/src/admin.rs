@@ -12,7 +12,7 @@ use crate::clock::now_ms;
 use crate::core::{Core, UNSIGNED};
 use crate::registry::LogHandle;
 use crate::writer::Command;
-use crate::{history, status};
+use crate::{publisher, status, thaw};
 
 /// The operator's service.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> R
     drop(store);
     core.change(|ticket| Command::Create(number, settings, ticket)).await?;
     let log = tokio::task::block_in_place(|| core.log(name.as_str()))?;
-    history::publish(core, &log).await?;
+    publisher::publish(core, &log).await?;
     Ok(log)
 }
 
@@ -120,12 +120,14 @@ impl AdminService for Admin {
     }
 
     async fn thaw_log(&self, request: Request<v1::ThawLogRequest>) -> Result<Response<v1::ThawLogResponse>, Status> {
-        if !request.get_ref().checkpoints.is_empty() {
-            return Err(Status::unimplemented("thawing against checkpoints is not built yet"));
-        }
         let _one_at_a_time = self.0.creating.lock().await;
-        let info = self.set_state(&request.get_ref().log, LogState::Active).await?;
-        Ok(Response::new(v1::ThawLogResponse { info: Some(info) }))
+        let v1::ThawLogRequest { log: name, checkpoints } = request.get_ref();
+        let not_asked = tokio::task::block_in_place(|| {
+            let log = self.0.log(name)?;
+            thaw::check(&self.0, &log, checkpoints)
+        })?;
+        let info = self.set_state(name, LogState::Active).await?;
+        Ok(Response::new(v1::ThawLogResponse { info: Some(info), not_asked }))
     }
 
     async fn seal_log(&self, request: Request<v1::SealLogRequest>) -> Result<Response<v1::SealLogResponse>, Status> {
@@ -135,7 +137,7 @@ impl AdminService for Admin {
         // Drain first: the state change rides behind everything that is queued.
         self.set_state(name, LogState::Frozen).await?;
         let log = tokio::task::block_in_place(|| self.0.log(name))?;
-        history::publish(&self.0, &log).await?;
+        publisher::publish(&self.0, &log).await?;
         let note = Core::seal(&log, now_ms() / 1_000)?;
         let info = self.set_state(name, LogState::Sealed { note }).await?;
         Ok(Response::new(v1::SealLogResponse { info: Some(info) }))

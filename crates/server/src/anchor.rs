@@ -4,29 +4,36 @@
 //! start, a log whose store is behind its anchor is read-only.
 //!
 //! ```text
-//! token <32 hex digits>          one process's beginning
+//! token <32 hex digits>          the process that writes the file
 //! log <name> <size> <root, hex>  a published head; the last line of a log counts
 //! ```
 //!
-//! The file is appended to and synced before a head is served as published, and compacted by rename at start. A
-//! process that finds another's token behind its own stops signing: the same directory runs twice.
+//! The file is appended to and synced before a head is served as published, and compacted by rename: at start, when
+//! it has grown, and when an append failed, for then nobody knows what its end looks like. A process that finds
+//! another's token behind its own line stops signing: the same directory runs twice.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use parking_lot::Mutex;
 
-/// Longest anchor that is read, in bytes: 10,000 logs take less than 2 MiB when compacted.
-const ANCHOR_BYTES_MAX: u64 = 256 * 1024 * 1024;
+mod file;
+
+use file::{AnchorFile, Disk};
+
+/// A file that is so many times longer than it need be is compacted.
+const COMPACT_FACTOR: u64 = 4;
+
+/// Shorter files are left alone, in bytes.
+const COMPACT_BYTES_MIN: u64 = 1024 * 1024;
 
 /// The open anchor.
-pub(crate) struct Anchor {
-    path: PathBuf,
+pub(crate) struct Anchor<D = AnchorFile> {
+    disk: D,
     token: String,
     state: Mutex<State>,
     /// Another process writes here: nothing is signed any more.
@@ -34,46 +41,45 @@ pub(crate) struct Anchor {
 }
 
 struct State {
-    file: File,
-    heads: HashMap<String, TreeHead>,
+    heads: BTreeMap<String, TreeHead>,
+    /// Length of the file.
+    bytes: u64,
+    /// An append failed: the file's end is not known.
+    is_torn: bool,
+}
+
+/// What an append found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchored {
+    /// The heads are on disk.
+    Yes,
+    /// Another process has taken the anchor over: this one must sign nothing more.
+    Foreign,
 }
 
 impl Anchor {
     /// Reads the anchor, and writes it anew with this process's token.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let heads = match File::open(path) {
-            Ok(file) => {
-                let mut text = String::new();
-                file.take(ANCHOR_BYTES_MAX).read_to_string(&mut text)?;
-                parse(&text)?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(),
-            Err(error) => return Err(error),
-        };
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+        Self::on(AnchorFile::new(path), random)
+    }
+}
+
+impl<D: Disk> Anchor<D> {
+    fn on(disk: D, random: [u8; 16]) -> io::Result<Self> {
+        let heads = disk.read()?.map(|text| parse(&text)).transpose()?.unwrap_or_default();
         let token = random.iter().fold(String::new(), |mut token, byte| {
             write!(token, "{byte:02x}").expect("writing to a String cannot fail");
             token
         });
-        let mut text = format!("token {token}\n");
-        for (log, head) in &heads {
-            push_line(&mut text, log, head);
-        }
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        if let Some(directory) = path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
-        let file = OpenOptions::new().read(true).append(true).open(path)?;
-        let state = Mutex::new(State { file, heads });
-        Ok(Self { path: path.to_owned(), token, state, is_foreign: AtomicBool::new(false) })
+        let text = whole(&token, &heads);
+        disk.replace(&text)?;
+        let state = Mutex::new(State { heads, bytes: text.len() as u64, is_torn: false });
+        Ok(Self { disk, token, state, is_foreign: AtomicBool::new(false) })
     }
 
-    /// The newest head of `log` that was ever published.
+    /// The newest head of `log` that was ever anchored.
     pub(crate) fn head(&self, log: &str) -> Option<TreeHead> {
         self.state.lock().heads.get(log).copied()
     }
@@ -83,24 +89,58 @@ impl Anchor {
         self.is_foreign.load(Ordering::Acquire)
     }
 
-    /// Adds a published head and syncs it. `false` if another process has taken the anchor over.
-    pub(crate) fn append(&self, log: &str, head: TreeHead) -> io::Result<bool> {
+    /// Adds heads, with one sync. Those that are not larger than what the anchor holds of their log are there already.
+    pub(crate) fn append(&self, heads: &[(String, TreeHead)]) -> io::Result<Anchored> {
         let mut state = self.state.lock();
         if self.is_foreign() {
-            return Ok(false);
+            return Ok(Anchored::Foreign);
         }
-        let mut line = String::new();
-        push_line(&mut line, log, &head);
-        state.file.write_all(line.as_bytes())?;
-        state.file.sync_data()?;
-        state.heads.insert(log.to_owned(), head);
-        let mut first = [0; 38];
-        File::open(&self.path)?.read_exact(&mut first)?;
-        if first[6..] != *self.token.as_bytes() {
+        let (mut newest, mut lines) = (state.heads.clone(), String::new());
+        for (log, head) in heads {
+            if newest.get(log).is_none_or(|known| known.size < head.size) {
+                push_line(&mut lines, log, head);
+                newest.insert(log.clone(), *head);
+            }
+        }
+        if lines.is_empty() {
+            return Ok(Anchored::Yes);
+        }
+        let compact = whole(&self.token, &newest);
+        let bytes = state.bytes + lines.len() as u64;
+        if state.is_torn || bytes > COMPACT_BYTES_MIN + COMPACT_FACTOR * compact.len() as u64 {
+            // Whoever takes the file over between this look and the rename loses it again, and finds that out after
+            // its own next line.
+            if self.find_foreign()? {
+                return Ok(Anchored::Foreign);
+            }
+            state.is_torn = true;
+            self.disk.replace(&compact)?;
+            (state.bytes, state.is_torn) = (compact.len() as u64, false);
+        } else {
+            state.is_torn = true;
+            self.disk.append(&lines)?;
+            (state.bytes, state.is_torn) = (bytes, false);
+        }
+        state.heads = newest;
+        Ok(if self.find_foreign()? { Anchored::Foreign } else { Anchored::Yes })
+    }
+
+    /// Looks whose token the file holds.
+    fn find_foreign(&self) -> io::Result<bool> {
+        if self.disk.first_line()? != format!("token {}\n", self.token) {
             self.is_foreign.store(true, Ordering::Release);
         }
-        Ok(!self.is_foreign())
+        Ok(self.is_foreign())
     }
+}
+
+/// The compacted file.
+fn whole(token: &str, heads: &BTreeMap<String, TreeHead>) -> String {
+    let mut text = format!("token {token}\n");
+    for (log, head) in heads {
+        push_line(&mut text, log, head);
+    }
+    text
 }
 
 fn push_line(text: &mut String, log: &str, head: &TreeHead) {
@@ -108,9 +148,9 @@ fn push_line(text: &mut String, log: &str, head: &TreeHead) {
 }
 
 /// Reads every whole line; a last one that a crash cut short was never acted upon.
-fn parse(text: &str) -> io::Result<HashMap<String, TreeHead>> {
+fn parse(text: &str) -> io::Result<BTreeMap<String, TreeHead>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let mut heads = HashMap::new();
+    let mut heads = BTreeMap::new();
     for line in whole.lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["token", _] => {}
@@ -137,45 +177,4 @@ fn from_hex(hex: &str) -> Option<Hash> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(size: u64) -> TreeHead {
-        TreeHead { size: TreeSize(size), root: Hash::leaf(&size.to_be_bytes()) }
-    }
-
-    #[test]
-    fn the_newest_head_survives_a_restart_and_a_torn_line() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("ANCHOR");
-        let anchor = Anchor::open(&path).expect("a new anchor");
-        for size in 1..=3 {
-            assert!(anchor.append("a", head(size)).expect("appended"));
-        }
-        assert!(anchor.append("b", head(9)).expect("appended"));
-        let mut text = std::fs::read_to_string(&path).expect("readable");
-        text.push_str("log a 4 00");
-        std::fs::write(&path, text).expect("writable");
-
-        let anchor = Anchor::open(&path).expect("a torn last line is forgiven");
-        assert_eq!((anchor.head("a"), anchor.head("b"), anchor.head("c")), (Some(head(3)), Some(head(9)), None));
-    }
-
-    #[test]
-    fn a_process_that_finds_another_token_is_told() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("ANCHOR");
-        let first = Anchor::open(&path).expect("opens");
-        let second = Anchor::open(&path).expect("opens");
-        assert!(!first.append("a", head(1)).expect("written"));
-        assert!(!first.append("a", head(2)).expect("and never again"));
-        assert!(second.append("a", head(1)).expect("written"));
-    }
-
-    #[test]
-    fn damage_before_the_last_line_is_refused() {
-        for text in ["log a x 00\nlog b 1 00\n", "nonsense\n", "log a 1 zz\n\n"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

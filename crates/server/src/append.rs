@@ -32,7 +32,7 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
     let entry = core.entry(request.entry.clone(), identity)?;
     Core::check_appendable(&log, 1)?;
-    check_known(request.known_size, log.shown_size())?;
+    check_known(request.known_size, log.visible_size().0)?;
 
     let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
     let (index, duplicate) = match acknowledged.placements[0] {
@@ -59,7 +59,7 @@ pub(crate) async fn append_batch(
         return Err(status::invalid("entries", format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, not {count}")));
     }
     Core::check_appendable(&log, count)?;
-    check_known(request.known_size, log.shown_size())?;
+    check_known(request.known_size, log.visible_size().0)?;
 
     let mut group = Group::default();
     for (position, entry) in (0u64..).zip(request.entries) {
@@ -93,7 +93,7 @@ async fn run_stream(
         return Err(status::invalid("open", "the first message of a stream opens it"));
     };
     let log = core.log(&open.log)?;
-    check_known(open.known_size, log.shown_size())?;
+    check_known(open.known_size, log.visible_size().0)?;
     let mut known_size = open.known_size;
     let mut group = Group::default();
     let mut ended = false;

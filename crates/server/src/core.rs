@@ -8,15 +8,17 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
+use logwood_sequencer::publisher::may_be_seen;
 use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
 use logwood_store::{
     ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, StoredHead,
 };
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::publisher::{Wanted, published};
 use crate::registry::{LogHandle, Published, Released, Shown, Signer};
 use crate::serve::PublishOptions;
 use crate::status;
@@ -42,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) creating: tokio::sync::Mutex<()>,
     pub(crate) public_url: Option<String>,
     pub(crate) publishing: PublishOptions,
+    /// To the publisher's task.
+    pub(crate) wanted: mpsc::Sender<Wanted>,
 }
 
 impl Core {
@@ -50,7 +54,7 @@ impl Core {
         commands: Sender<Command>,
         identity_secret: [u8; 32],
         public_url: Option<String>,
-        publishing: PublishOptions,
+        (publishing, wanted): (PublishOptions, mpsc::Sender<Wanted>),
     ) -> Self {
         Self {
             shared,
@@ -62,6 +66,7 @@ impl Core {
             creating: tokio::sync::Mutex::new(()),
             public_url,
             publishing,
+            wanted,
         }
     }
 
@@ -98,8 +103,9 @@ impl Core {
     }
 
     fn handle(&self, store: &dyn LogStore, record: LogRecord, tail: &LogTail) -> Result<Arc<LogHandle>, Status> {
-        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
-        let published = newest.map(|head| Arc::new(published(&record.settings.origin, &head)));
+        let stored = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        let anchored = self.shared.anchor.head(&record.settings.name);
+        let published = stored.as_ref().map(|head| published(&record.settings.origin, head)).transpose()?.map(Arc::new);
         let signer = self.signer(&record, published.as_deref())?;
         let view = tail.view();
         let attempt = signer.map(|signer| {
@@ -124,6 +130,8 @@ impl Core {
                 return Err(status::precondition(Reason::RollbackGuard, "the log has no head that may be shown"));
             }
         };
+        // The publisher anchors it, and shows it then.
+        let published = published.filter(|_| stored.as_ref().is_some_and(|stored| may_be_seen(stored, anchored)));
         let acknowledge = self.publishing.acknowledge(&record.settings.name);
         let shown_size = match acknowledge {
             Level::Signed => released.view.head().size.0,
@@ -133,6 +141,7 @@ impl Core {
             number: record.number,
             state: RwLock::new(record.state),
             acknowledge,
+            stored,
             signer,
             grown: watch::Sender::new(shown_size),
             released: arc_swap::ArcSwap::from_pointee(released),
@@ -302,7 +311,7 @@ impl Core {
             origin: log.settings.origin.clone(),
             vkeys: log.settings.vkeys.clone(),
             state: state.into(),
-            size: log.shown_size(),
+            size: log.visible_size().0,
             seal,
         }
     }
@@ -316,7 +325,8 @@ impl Core {
     }
 }
 
-fn load_tail(store: &dyn LogStore, record: &LogRecord) -> Result<LogTail, Status> {
+/// Rebuilds the right edge of a log, and checks it.
+pub(crate) fn load_tail(store: &dyn LogStore, record: &LogRecord) -> Result<LogTail, Status> {
     LogTail::load(store, record).map_err(|error| {
         let name = &record.settings.name;
         tracing::error!(log = name, %error, "a log cannot be served");
@@ -330,10 +340,4 @@ pub(crate) fn stopping() -> Status {
 
 pub(crate) fn check_known(known_size: u64, size: u64) -> Result<(), Status> {
     if known_size > size { Err(status::beyond_head("known_size", known_size, size)) } else { Ok(()) }
-}
-
-/// A stored head as the note that it was.
-pub(crate) fn published(origin: &str, stored: &logwood_store::PublishedHead) -> Published {
-    let note = crate::history::note(origin, stored);
-    Published { head: stored.head, note, time_ms: stored.time_ms }
 }

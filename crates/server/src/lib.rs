@@ -8,14 +8,15 @@ mod anchor;
 mod append;
 mod clock;
 mod core;
-mod history;
 mod nodes;
+mod publisher;
 mod read;
 mod registry;
 mod serve;
 mod service;
 mod slot;
 mod status;
+mod thaw;
 mod writer;
 
 pub use logwood_sequencer::Level;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use logwood_merkle::plan::{self, ProofPlan};
-use logwood_merkle::{Hash, LeafIndex, NodeId, ProofError, RangeProof, TileId, TileNodes, TreeSize};
+use logwood_merkle::{CompactRange, Hash, LeafIndex, NodeId, ProofError, RangeProof, TileId, TileNodes, TreeSize};
 use logwood_sequencer::{LogView, NodePlace};
 use logwood_store::{LogNumber, LogStore, ReadError};
 use quick_cache::sync::Cache;
@@ -89,6 +89,19 @@ impl Nodes {
         size: TreeSize,
     ) -> Result<Vec<Hash>, NodeError> {
         self.prove(store, log, view, &plan::multi(indices, size)?)
+    }
+
+    /// The root of the tree of `size` leaves, at least 1 and at most the view's.
+    pub(crate) fn root(
+        &self,
+        store: &dyn LogStore,
+        (log, view): (LogNumber, &LogView),
+        size: TreeSize,
+    ) -> Result<Hash, ReadError> {
+        let hashes = CompactRange::node_ids(size).into_iter().map(|node| self.hash(store, log, view, node));
+        let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+        let range = CompactRange::from_hashes(size, hashes).expect("as many hashes as bits are set in the size");
+        Ok(range.root())
     }
 
     /// The leaf hash at `index`, which must be below the view's size.

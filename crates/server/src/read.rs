@@ -10,7 +10,8 @@ use logwood_store::{HeadQuery, LogQuery, Lookup};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::core::{Core, check_known, published};
+use crate::core::{Core, check_known};
+use crate::publisher::published;
 use crate::registry::{LogHandle, RETIRED, Shown};
 use crate::status;
 
@@ -53,7 +54,7 @@ pub(crate) fn list_tree_heads(
 ) -> Result<v1::ListTreeHeadsResponse, Status> {
     let log = core.log(&request.log)?;
     let page = page(request.page_size)?;
-    check_known(request.known_size, log.shown_size())?;
+    check_known(request.known_size, log.visible_size().0)?;
     let Some(newest) = log.shown_published() else {
         return Ok(v1::ListTreeHeadsResponse { heads: Vec::new(), next_size: None });
     };
@@ -69,7 +70,7 @@ pub(crate) fn list_tree_heads(
     let mut heads = Vec::with_capacity(stored.len());
     let mut known_size = request.known_size;
     for head in &stored {
-        let shown = Shown::published(&published(&log.settings.origin, head), log.released.load_full());
+        let shown = Shown::published(&published(&log.settings.origin, head)?, log.released.load_full());
         heads.push(core.signed_head(&log, &shown, base(known_size, &shown))?);
         known_size = known_size.max(head.head.size.0);
     }
@@ -88,7 +89,7 @@ pub(crate) async fn watch_tree_heads(
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
     level("level", request.level)?;
-    check_known(request.known_size, log.shown_size())?;
+    check_known(request.known_size, log.visible_size().0)?;
     let mut watch = log.published.subscribe();
     let mut grown = log.grown.subscribe();
     let (mut from, mut known_size) = (request.from_size, request.known_size);
@@ -103,7 +104,7 @@ pub(crate) async fn watch_tree_heads(
                 break;
             }
             for head in page {
-                let shown = Shown::published(&published(&log.settings.origin, &head), log.released.load_full());
+                let shown = Shown::published(&published(&log.settings.origin, &head)?, log.released.load_full());
                 let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
                 known_size = known_size.max(head.head.size.0);
                 from = head.head.size.0 + 1;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use logwood_merkle::TreeHead;
+use logwood_merkle::{TreeHead, TreeSize};
 use logwood_note::{KeyFileError, SigningKey, sign_checkpoint};
 use logwood_sequencer::{Level, LogView};
-use logwood_store::{LogNumber, LogSettings, LogState};
+use logwood_store::{LogNumber, LogSettings, LogState, PublishedHead};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ pub(crate) struct LogHandle {
     pub(crate) signer: Option<Signer>,
     /// The newest signed head. Whether it may be shown is for [`LogHandle::shown`] to say.
     pub(crate) released: ArcSwap<Released>,
+    /// The newest head of the history when the log came into memory.
+    pub(crate) stored: Option<PublishedHead>,
     /// The newest published head; watchers wait here. `None` before the first.
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
     /// Tells readers that follow the tail: the size of the largest head that is let out, or [`RETIRED`].
@@ -50,9 +52,9 @@ impl LogHandle {
         Some(Shown::published(&published, self.released.load_full()))
     }
 
-    /// The size of [`LogHandle::shown`], 0 if there is none.
-    pub(crate) fn shown_size(&self) -> u64 {
-        self.shown().map_or(0, |shown| shown.head.size.0)
+    /// The size of the largest head that the log lets out: no tile and no entry beyond it is shown.
+    pub(crate) fn visible_size(&self) -> TreeSize {
+        self.shown().map_or(TreeSize(0), |shown| shown.head.size)
     }
 }
 

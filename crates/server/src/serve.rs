@@ -13,7 +13,7 @@ use logwood_proto::v1::log_service_server::LogServiceServer;
 use logwood_sequencer::Level;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -21,8 +21,8 @@ use tonic::transport::server::TcpIncoming;
 use crate::admin::{Admin, create_log};
 use crate::anchor::Anchor;
 use crate::core::Core;
-use crate::history;
 use crate::nodes::Nodes;
+use crate::publisher::{self, WANTED_MAX};
 use crate::registry::Registry;
 use crate::service::Service;
 use crate::slot::{StoreOpener, StoreSlot};
@@ -64,14 +64,19 @@ pub struct ServeOptions {
 pub struct PublishOptions {
     /// How often a log that grows is published, in milliseconds; at least 1.
     pub interval_ms: u64,
+    /// How long after a publication the signatures of a head that tell its age are renewed, in milliseconds; 0: never.
+    pub refresh_ms: u64,
+    /// Whether the anchor is written in every round, before its heads are signed, and not only when one is published:
+    /// one more sync a round, so that no old copy of the directory can sign anything that contradicts a receipt.
+    pub anchor_every_round: bool,
     /// Logs that acknowledge at another level than [`Level::Signed`], by name.
     pub acknowledge: BTreeMap<String, Level>,
 }
 
 impl Default for PublishOptions {
-    /// Every second; every log acknowledges under signed heads.
+    /// Every second, renewed after 10 minutes; every log acknowledges under signed heads.
     fn default() -> Self {
-        Self { interval_ms: 1_000, acknowledge: BTreeMap::new() }
+        Self { interval_ms: 1_000, refresh_ms: 600_000, anchor_every_round: false, acknowledge: BTreeMap::new() }
     }
 }
 
@@ -145,11 +150,15 @@ pub async fn serve(
         halted: AtomicBool::new(false),
         epoch: AtomicU64::new(0),
         anchor,
+        anchor_every_round: options.publishing.anchor_every_round,
     });
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let (public_url, publishing) = (options.public_url, options.publishing);
-    let core = Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, public_url, publishing);
+    let (wanted, wants) = mpsc::channel(WANTED_MAX);
+    let core =
+        Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, public_url, (publishing, wanted));
     let core = Arc::new(core);
+    let publisher = tokio::spawn(publisher::run(Arc::clone(&core), wants));
 
     let (default_log, created) = default_log(&core).await?;
     let listener = TcpListener::bind(options.grpc).await.map_err(io(format!("listen on {}", options.grpc)))?;
@@ -164,7 +173,6 @@ pub async fn serve(
     let admin = UnixListener::bind(&options.admin).map_err(io(format!("listen on {}", options.admin.display())))?;
     started(&Started { grpc, default_log, created });
 
-    let publisher = tokio::spawn(history::run(Arc::clone(&core)));
     let (stopping, stopped) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;
@@ -172,18 +180,27 @@ pub async fn serve(
     });
     let outcome = run(&core, listener, admin, stopped).await;
 
+    publish_all(&core).await;
     publisher.abort();
-    for log in shared.registry.all() {
-        if let Err(status) = history::publish(&core, &log).await {
-            tracing::warn!(log = log.settings.name, %status, "the last head was not published");
-        }
-    }
     let (done, flushed) = oneshot::channel();
     let _ = commands.send(Command::Stop(done));
     let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
     shared.slot.close();
     let _ = std::fs::remove_file(&options.admin);
     outcome
+}
+
+/// Publishes what is not published yet, in one round and one sync, for at most as long as calls may take to finish.
+async fn publish_all(core: &Core) {
+    let logs = core.shared.registry.all();
+    let published = futures_util::future::join_all(logs.iter().map(|log| async {
+        if let Err(status) = publisher::publish(core, log).await {
+            tracing::warn!(log = log.settings.name, %status, "the last head was not published");
+        }
+    }));
+    if tokio::time::timeout(Duration::from_millis(STOP_MS / 2), published).await.is_err() {
+        tracing::warn!("not every last head was published in time; they are once their logs are touched again");
+    }
 }
 
 /// The log `default`: made on a first run.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use logwood_merkle::ProofError;
+use logwood_merkle::{ProofError, TreeHead};
 use logwood_proto::{DOMAIN, FieldError, Reason};
 use logwood_store::ReadError;
 use tonic::{Code, Status};
@@ -53,6 +53,18 @@ pub(crate) fn precondition(reason: Reason, message: impl Into<String>) -> Status
     with_reason(Code::FailedPrecondition, reason, message)
 }
 
+/// Signing could fork the log: it does not extend what it signed.
+pub(crate) fn rollback_guard(problem: String, own: TreeHead, signed: TreeHead) -> Status {
+    let metadata = HashMap::from([
+        ("size".to_owned(), own.size.to_string()),
+        ("root".to_owned(), own.root.to_string()),
+        ("signed_size".to_owned(), signed.size.to_string()),
+        ("signed_root".to_owned(), signed.root.to_string()),
+    ]);
+    let details = ErrorDetails::with_error_info(Reason::RollbackGuard.as_str(), DOMAIN, metadata);
+    Status::with_error_details(Code::FailedPrecondition, problem, details)
+}
+
 pub(crate) fn with_reason(code: Code, reason: Reason, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
@@ -91,6 +103,9 @@ pub(crate) fn halted() -> Status {
 pub(crate) fn write(error: WriteError) -> Status {
     match error {
         WriteError::Halted => halted(),
+        WriteError::NotAnchored => {
+            exhausted("disk", "the anchor cannot be written; the entry may be logged, retry with the same identity")
+        }
         WriteError::Refused => exhausted("storage", "the store is behind; nothing was written, retry later"),
     }
 }

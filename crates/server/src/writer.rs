@@ -9,7 +9,7 @@
 //! The planner hashes and packs the next round while the committer syncs the last one. There is no artificial delay:
 //! a round takes whatever has queued when the committer is free.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_sequencer::{Found, Level, LogTail, Placement, SealedRound, Sequencer, Submission};
+use logwood_sequencer::{Found, Level, LogTail, LogView, Placement, Publication, SealedRound, Sequencer, Submission};
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, PublishedHead,
-    Round, RoundNumber, bundle,
+    BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, Round, RoundNumber,
+    bundle,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::anchor::Anchor;
+use crate::anchor::{Anchor, Anchored};
 use crate::clock::now_ms;
 use crate::nodes::Nodes;
 use crate::registry::{Registry, Released};
@@ -47,6 +47,8 @@ pub(crate) enum WriteError {
     Halted,
     /// The store is behind; nothing was written.
     Refused,
+    /// It is logged, but the anchor could not be written, so that no head may be signed yet.
+    NotAnchored,
 }
 
 /// Where to answer, and the room in the queue that the submission takes until then.
@@ -62,7 +64,8 @@ pub(crate) enum Command {
     Load(u64, LogNumber, LogTail),
     Create(LogNumber, LogSettings, Ticket),
     SetState(LogNumber, LogState, Ticket),
-    Publish(LogNumber, PublishedHead, Ticket),
+    /// Heads for the histories of at least one log.
+    Publish(Vec<Publication>, Ticket),
     Committed(RoundNumber),
     Idle,
     Failed(CommitError, Vec<Ticket>),
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     /// worth nothing to the planner.
     pub(crate) epoch: AtomicU64,
     pub(crate) anchor: Anchor,
+    /// Rounds are anchored before their heads are signed.
+    pub(crate) anchor_every_round: bool,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);
@@ -100,7 +105,8 @@ pub(crate) fn start(
             }
         }
     });
-    let committer = Committer { shared: Arc::clone(shared), sealed, planner: commands.clone(), completions };
+    let (unreleased, planner) = (BTreeMap::new(), commands.clone());
+    let committer = Committer { shared: Arc::clone(shared), sealed, planner, completions, unreleased };
     std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
     let planner = Planner {
         shared: Arc::clone(shared),
@@ -184,9 +190,12 @@ impl Planner {
                 self.sequencer.set_state(log, state);
                 self.sequencer.answer_after(log, ticket);
             }
-            Command::Publish(log, head, ticket) => {
-                self.sequencer.publish(log, head);
-                self.sequencer.answer_after(log, ticket);
+            Command::Publish(publications, ticket) => {
+                let Some(first) = publications.first().map(|publication| publication.log) else { return };
+                for publication in publications {
+                    self.sequencer.publish(publication);
+                }
+                self.sequencer.answer_after(first, ticket);
             }
             Command::Committed(round) => {
                 self.sequencer.adopt(round);
@@ -394,23 +403,33 @@ struct Committer {
     sealed: Receiver<SealedRound<Ticket>>,
     planner: Sender<Command>,
     completions: mpsc::UnboundedSender<Vec<Completion>>,
+    /// The newest views of logs whose heads are durable and not in the anchor.
+    unreleased: BTreeMap<LogNumber, LogView>,
 }
 
 impl Committer {
-    fn run(self) {
+    fn run(mut self) {
         while let Ok(mut sealed) = self.sealed.recv() {
             let answers = std::mem::take(&mut sealed.answers);
             if let Err(error) = self.commit(&sealed) {
                 let tickets = answers.into_iter().map(|answer| answer.ticket).collect();
+                // A reload takes the logs out of memory; each is signed anew when it is touched.
+                self.unreleased.clear();
                 let _ = self.planner.send(Command::Failed(error, tickets));
                 continue;
             }
             if let Some(round) = &sealed.round {
                 let _ = self.planner.send(Command::Committed(round.number));
             }
-            self.release(sealed);
+            let anchored = self.anchor(&mut sealed.views);
+            if anchored {
+                self.release(sealed);
+            }
             let _ = self.planner.send(Command::Idle);
             let batch = answers.into_iter().map(|answer| {
+                if !anchored {
+                    return (answer.ticket, Err(WriteError::NotAnchored));
+                }
                 let released = self.shared.registry.by_number(answer.log).map(|handle| handle.released.load_full());
                 (answer.ticket, Ok(Acknowledged { placements: answer.placements, released }))
             });
@@ -423,6 +442,28 @@ impl Committer {
         let store = self.shared.slot.get();
         let store = store.ok_or_else(|| CommitError::Unknown { source: "the store is closed".into() })?;
         store.commit(round)
+    }
+
+    /// Writes the heads of `views` to the anchor, if every round is anchored, and those of rounds before that could not
+    /// be. `false`: nothing may be signed yet; the views are kept for the next attempt.
+    fn anchor(&mut self, views: &mut Vec<(LogNumber, LogView)>) -> bool {
+        if !self.shared.anchor_every_round {
+            return true;
+        }
+        self.unreleased.extend(views.drain(..));
+        let name = |log| self.shared.registry.by_number(log).map(|handle| handle.settings.name.clone());
+        let heads = self.unreleased.iter().filter_map(|(log, view)| Some((name(*log)?, view.head())));
+        match self.shared.anchor.append(&heads.collect::<Vec<_>>()) {
+            // Another's anchor: `release` signs nothing.
+            Ok(Anchored::Yes | Anchored::Foreign) => {
+                views.extend(std::mem::take(&mut self.unreleased));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the anchor cannot be written: no head is signed until it can be");
+                false
+            }
+        }
     }
 
     /// Signs each new head and hands it to readers. A head that must not be signed is not released.

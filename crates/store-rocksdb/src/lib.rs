@@ -196,6 +196,9 @@ impl RocksStore {
                 batch.single_delete_cf(self.family(options::PIECES), key);
             }
         }
+        for size in &round.thinned {
+            self.unstage_head(batch, log, *size)?;
+        }
         self.stage_heads(batch, log, &round.published)?;
         if let Some(state) = &round.state {
             let key = keys::meta_state(log);
@@ -223,14 +226,22 @@ impl RocksStore {
         let meta = self.family(options::META);
         for head in heads {
             let size = head.head.size.0;
+            self.unstage_head(batch, log, size)?;
             let key = keys::meta_published(log, size);
-            if let Some(old) = self.get(options::META, &key)? {
-                let old = values::read_published(&key, &old)?;
-                batch.delete_cf(meta, keys::meta_published_at(log, old.time_ms, size));
-            }
             batch.put_cf(meta, key, values::published(&key, head));
             let key = keys::meta_published_at(log, head.time_ms, size);
             batch.put_cf(meta, key, values::seal(&key, 0, |_| {}));
+        }
+        Ok(())
+    }
+
+    /// Takes the head of this size out of the history, if it is there.
+    fn unstage_head(&self, batch: &mut WriteBatch, log: LogNumber, size: u64) -> Result<(), ReadError> {
+        let (meta, key) = (self.family(options::META), keys::meta_published(log, size));
+        if let Some(old) = self.get(options::META, &key)? {
+            let old = values::read_published(&key, &old)?;
+            batch.delete_cf(meta, key);
+            batch.delete_cf(meta, keys::meta_published_at(log, old.time_ms, size));
         }
         Ok(())
     }

@@ -201,6 +201,18 @@ impl<S: LogStore> Suite<'_, S> {
         assert_eq!(sizes, [605, 305, 606], "a renewed head is found by its new time only");
         assert_eq!(from[1], renewed);
         self.verify();
+
+        let mut round = self.models[log].extend(1, |index| entry(log, index));
+        round.published = vec![model::published(&round, 70_000_000_001, 1)];
+        round.thinned = vec![605, 5, 604];
+        self.commit_extended(log, round);
+        let heads = |query| -> Vec<u64> {
+            let heads = self.store().heads(number, query, 10).expect("heads");
+            heads.into_iter().map(|head| head.head.size.0).collect()
+        };
+        assert_eq!(heads(HeadQuery::FromSize(0)), [305, 606, 607], "what is thinned is gone");
+        assert_eq!(heads(HeadQuery::FromTime(0)), [305, 606, 607], "by time too");
+        self.verify();
     }
 
     fn a_log_remembers_its_state(&mut self) {

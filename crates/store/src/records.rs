@@ -62,6 +62,8 @@ pub struct LogRound {
     pub repacked: Vec<PackedBundle>,
     /// Heads for the history. A head of a size that is there already replaces it: its signatures were renewed.
     pub published: Vec<PublishedHead>,
+    /// Sizes of heads that leave the history; none of them is in `published`. One that is not there is no error.
+    pub thinned: Vec<u64>,
     /// A new state.
     pub state: Option<LogState>,
 }
@@ -70,7 +72,15 @@ impl LogRound {
     /// A round that does nothing to `log` yet.
     #[must_use]
     pub fn new(log: LogNumber) -> Self {
-        Self { log, create: None, extend: None, repacked: Vec::new(), published: Vec::new(), state: None }
+        Self {
+            log,
+            create: None,
+            extend: None,
+            repacked: Vec::new(),
+            published: Vec::new(),
+            thinned: Vec::new(),
+            state: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TreeHead};
-use logwood_sequencer::{Answer, Found, LogTail, NewEntry, Placement, SealedRound, Sequencer, Submission};
+use logwood_sequencer::{Answer, Found, LogTail, NewEntry, Placement, Publication, SealedRound, Sequencer, Submission};
 use logwood_store::{
     CommitError, Entry, IdentityHash, LogNumber, LogQuery, LogRecord, LogSettings, LogState, LogStore, Lookup,
     MemoryDisk, MemoryStore, Profile, PublishedHead, bundle,
@@ -154,7 +154,8 @@ impl Driver {
     pub(crate) fn publish(&mut self, log: &str) {
         let head = self.record(log).expect("a log with a head").head.head;
         let published = PublishedHead { head, time_ms: 7, signatures: vec![] };
-        self.sequencer.publish(self.logs[log], published.clone());
+        let publication = Publication { log: self.logs[log], head: published.clone(), thinned: vec![] };
+        self.sequencer.publish(publication);
         self.sequencer.answer_after(self.logs[log], Ticket::Promise(Promise::Published(published)));
     }
 

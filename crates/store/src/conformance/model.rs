@@ -90,6 +90,7 @@ impl Model {
             self.packed.extend(extension.bundles.iter().map(|bundle| bundle.index));
         }
         self.packed.extend(log_round.repacked.iter().map(|bundle| bundle.index));
+        self.heads.retain(|kept| !log_round.thinned.contains(&kept.head.size.0));
         for head in &log_round.published {
             self.heads.retain(|kept| kept.head.size != head.head.size);
             self.heads.push(head.clone());

@@ -231,6 +231,7 @@ impl Log {
             self.pieces.retain(|index, _| !(first..first + BUNDLE_ENTRIES).contains(index));
             self.bundles.insert(bundle.index, bundle.clone());
         }
+        self.heads.retain(|size, _| !log_round.thinned.contains(size));
         self.heads.extend(log_round.published.iter().map(|head| (head.head.size.0, head.clone())));
         if let Some(state) = &log_round.state {
             self.record.state = state.clone();

@@ -1,0 +1,83 @@
+//! Published heads and the signed notes that they are: the only place where one becomes the other.
+
+use bytes::Bytes;
+use logwood_note::{Checkpoint, KeyError, KeyId, KeyName, NoteError, NoteSignature, SignedNote, assemble_note};
+use logwood_store::{HeadSignature, PublishedHead};
+use thiserror::Error;
+
+/// A stored head is no note that a log can have published.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StoredNoteError {
+    /// The name of a signature's key.
+    #[error("a stored signature has a name that no key has")]
+    Name(#[from] KeyError),
+    /// What the lines give together.
+    #[error("the stored signatures make no note")]
+    Note(#[from] NoteError),
+}
+
+/// The checkpoint of `head` as a signed note, its signature lines in the order in which they are stored.
+///
+/// # Errors
+///
+/// [`StoredNoteError`] if the head was not stored by [`signatures`] and its like: the store is damaged.
+pub fn published_note(origin: &str, head: &PublishedHead) -> Result<Vec<u8>, StoredNoteError> {
+    let text = checkpoint_text(origin, head);
+    let lines = head.signatures.iter().map(|line| {
+        let (name, bytes) = (KeyName::new(&line.name)?, line.signature.to_vec());
+        Ok(NoteSignature { name, id: KeyId(line.key_id), bytes })
+    });
+    Ok(assemble_note(&text, &lines.collect::<Result<Vec<_>, KeyError>>()?)?)
+}
+
+/// The text that the signatures of `head` are over.
+#[must_use]
+pub fn checkpoint_text(origin: &str, head: &PublishedHead) -> String {
+    Checkpoint { origin: origin.to_owned(), head: head.head, extensions: Vec::new() }.to_text()
+}
+
+/// The signatures of `note` as they are stored.
+///
+/// # Errors
+///
+/// [`NoteError`] if it is no well-formed note.
+pub fn signatures(note: &[u8]) -> Result<Vec<HeadSignature>, NoteError> {
+    Ok(SignedNote::parse(note)?.signatures().iter().map(stored).collect())
+}
+
+/// A signature line as it is stored.
+#[must_use]
+pub fn stored(line: &NoteSignature) -> HeadSignature {
+    let signature = Bytes::copy_from_slice(&line.bytes);
+    HeadSignature { name: line.name.as_str().to_owned(), key_id: line.id.0, signature }
+}
+
+#[cfg(test)]
+mod tests {
+    use logwood_merkle::{Hash, TreeHead, TreeSize};
+    use logwood_note::{SigningKey, sign_checkpoint};
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_of_a_note_gives_it_back_byte_for_byte() {
+        let key = SigningKey::from_seed("example.org/log", &[7; 32]).expect("a key");
+        let head = TreeHead { size: TreeSize(42), root: Hash::leaf(b"root") };
+        let note = sign_checkpoint(&key, "example.org/log", &head);
+        let published = PublishedHead { head, time_ms: 1, signatures: signatures(&note).expect("a note") };
+        assert_eq!(published_note("example.org/log", &published).expect("a note"), note);
+    }
+
+    #[test]
+    fn stored_lines_that_no_note_has_are_an_error() {
+        let head = TreeHead { size: TreeSize(1), root: Hash::leaf(b"root") };
+        let line = |name: &str, signature: &'static [u8]| {
+            let signatures =
+                vec![HeadSignature { name: name.into(), key_id: 1, signature: Bytes::from_static(signature) }];
+            published_note("example.org/log", &PublishedHead { head, time_ms: 1, signatures })
+        };
+        assert!(line("a key", b"x").is_err());
+        assert!(line("key", b"").is_err());
+        assert!(line("key", b"x").is_ok());
+    }
+}

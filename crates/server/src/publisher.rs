@@ -1,0 +1,268 @@
+//! Drives the publisher of `logwood-sequencer`: one task that does what it asks for and tells it how that went.
+//!
+//! ```text
+//!   registry ──Loaded, Released──> Publisher ──Prepare, Store, Anchor, Serve──> key, writer, anchor, watchers
+//!   admin, stop ──Wanted─────────>    ^                          │
+//!                                     └──── outcomes ────────────┘
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use logwood_merkle::{TreeHead, TreeSize};
+use logwood_proto::Reason;
+use logwood_sequencer::Level;
+use logwood_sequencer::publisher::{
+    Action, BatchId, Event, HISTORY_PAGE_HEADS, HeadTime, Now, Publication, Publisher, PublisherSettings, Step, note,
+};
+use logwood_store::{HeadQuery, LogNumber, PublishedHead, ReadError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::anchor::Anchored;
+use crate::clock::now_ms;
+use crate::core::{Core, stopping};
+use crate::registry::{LogHandle, Published};
+use crate::status;
+use crate::writer::Command;
+
+/// Requests and outcomes that may wait for the task.
+pub(crate) const WANTED_MAX: usize = 64;
+
+/// Somebody waits until a head of this size is published.
+pub(crate) struct Wanted {
+    log: LogNumber,
+    size: TreeSize,
+    reply: oneshot::Sender<Result<(), Status>>,
+}
+
+/// A stored head as the signed note that it was.
+pub(crate) fn published(origin: &str, stored: &PublishedHead) -> Result<Published, Status> {
+    let note = note::published_note(origin, stored).map_err(|error| {
+        tracing::error!(origin, size = %stored.head.size, %error, "a stored head is damaged");
+        Status::data_loss("a stored head is damaged; the operator must run `logwood fsck`")
+    })?;
+    Ok(Published { head: stored.head, note: Bytes::from(note), time_ms: stored.time_ms })
+}
+
+/// Publishes the latest head of `log` and waits until it can be seen. Returns at once if it can be, or if the log
+/// does not sign.
+pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> {
+    let size = log.released.load().view.head().size;
+    let is_published = log.published.borrow().as_ref().is_some_and(|published| published.head.size >= size);
+    if is_published || log.signer.is_none() {
+        return Ok(());
+    }
+    let (reply, answer) = oneshot::channel();
+    core.wanted.send(Wanted { log: log.number, size, reply }).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+/// Publishes every log that grew, once an interval, for as long as the server runs.
+pub(crate) async fn run(core: Arc<Core>, mut wanted: mpsc::Receiver<Wanted>) {
+    let settings =
+        PublisherSettings { interval_ms: core.publishing.interval_ms, refresh_ms: core.publishing.refresh_ms };
+    let (outcomes, mut ended) = mpsc::channel(WANTED_MAX);
+    let epoch = core.shared.epoch.load(Ordering::Acquire);
+    let mut driver = Driver {
+        publisher: Publisher::new(settings),
+        known: HashMap::new(),
+        waiting: Vec::new(),
+        epoch,
+        outcomes,
+        started: Instant::now(),
+        core,
+    };
+    loop {
+        let wake = driver.started + Duration::from_millis(driver.publisher.wake_ms(driver.now()));
+        tokio::select! {
+            request = wanted.recv() => match request {
+                Some(request) => driver.want(request),
+                None => return,
+            },
+            Some(event) = ended.recv() => driver.handle(event),
+            () = tokio::time::sleep_until(wake) => driver.look_around(),
+        }
+        driver.poll();
+    }
+}
+
+struct Driver {
+    core: Arc<Core>,
+    publisher: Publisher,
+    /// The logs that the publisher knows, and the size that it was told last.
+    known: HashMap<LogNumber, (Arc<LogHandle>, Option<TreeSize>)>,
+    waiting: Vec<Wanted>,
+    /// [`crate::writer::Shared::epoch`] as of the last look.
+    epoch: u64,
+    outcomes: mpsc::Sender<Event>,
+    started: Instant,
+}
+
+impl Driver {
+    fn now(&self) -> Now {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { posix_ms: now_ms(), elapsed_ms }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        self.publisher.handle(event, now);
+    }
+
+    fn want(&mut self, request: Wanted) {
+        self.look_around();
+        self.handle(Event::Wanted { log: request.log });
+        self.waiting.push(request);
+    }
+
+    /// Tells the publisher what has come into memory, grown, or been thrown away.
+    fn look_around(&mut self) {
+        let epoch = self.core.shared.epoch.load(Ordering::Acquire);
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.known.clear();
+            self.handle(Event::Reset);
+            for request in self.waiting.drain(..) {
+                let _ = request.reply.send(Err(status::halted()));
+            }
+        }
+        for handle in self.core.shared.registry.all() {
+            let number = handle.number;
+            if !self.known.contains_key(&number) {
+                let anchored = self.core.shared.anchor.head(&handle.settings.name);
+                let stored = handle.stored.clone();
+                self.handle(Event::Loaded { log: number, renews: false, stored, anchored });
+                self.known.insert(number, (Arc::clone(&handle), None));
+            }
+            self.look_at(number);
+        }
+    }
+
+    fn look_at(&mut self, log: LogNumber) {
+        let Some((handle, told)) = self.known.get_mut(&log) else { return };
+        let released = handle.released.load();
+        let head = released.view.head();
+        if handle.signer.is_none() || *told == Some(head.size) {
+            return;
+        }
+        *told = Some(head.size);
+        let signatures = note::signatures(&released.note).expect("the log's own notes parse");
+        let signature = signatures.into_iter().next().expect("and are signed");
+        self.handle(Event::Released { log, head, signature });
+    }
+
+    /// Does what the publisher asks for, until it asks for nothing more.
+    fn poll(&mut self) {
+        loop {
+            let actions = self.publisher.poll(self.now());
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Prepare { log, history, .. } => {
+                let event = match tokio::task::block_in_place(|| self.history(log, history)) {
+                    Ok(history) => Event::Prepared { log, signatures: Vec::new(), history },
+                    Err(status) => {
+                        tracing::warn!(log = self.name(log), %status, "the history cannot be read");
+                        Event::NotPrepared { log }
+                    }
+                };
+                self.handle(event);
+            }
+            Action::Store { batch, publications } => self.store(batch, publications),
+            Action::Anchor { batch, heads } => self.anchor(batch, &heads),
+            Action::Serve { log, head } => self.serve(log, &head),
+            Action::Failed { log, step } => self.failed(log, step),
+        }
+    }
+
+    /// The pages of the history that begin at these sizes.
+    fn history(&self, log: LogNumber, from: [Option<u64>; 2]) -> Result<[Vec<HeadTime>; 2], Status> {
+        let store = self.core.store()?;
+        let page = |from: Option<u64>| -> Result<Vec<HeadTime>, ReadError> {
+            let Some(from) = from else { return Ok(Vec::new()) };
+            let heads = store.heads(log, HeadQuery::FromSize(from), HISTORY_PAGE_HEADS)?;
+            Ok(heads.iter().map(|head| HeadTime { size: head.head.size.0, time_ms: head.time_ms }).collect())
+        };
+        let [minutes, hours] = from;
+        Ok([page(minutes).map_err(status::read)?, page(hours).map_err(status::read)?])
+    }
+
+    fn store(&self, batch: BatchId, publications: Vec<Publication>) {
+        let (core, outcomes) = (Arc::clone(&self.core), self.outcomes.clone());
+        tokio::spawn(async move {
+            let stored = core.change(|ticket| Command::Publish(publications, ticket)).await;
+            let event = match stored {
+                Ok(()) => Event::Stored { batch },
+                Err(status) => {
+                    tracing::warn!(%status, "the store took no heads; they are published later");
+                    Event::NotStored { batch }
+                }
+            };
+            // The task may have stopped; then nobody needs the outcome.
+            let _ = outcomes.send(event).await;
+        });
+    }
+
+    fn anchor(&self, batch: BatchId, heads: &[(LogNumber, TreeHead)]) {
+        let heads: Vec<_> = heads.iter().map(|&(log, head)| (self.name(log).to_owned(), head)).collect();
+        let (core, outcomes) = (Arc::clone(&self.core), self.outcomes.clone());
+        tokio::task::spawn_blocking(move || {
+            let event = match core.shared.anchor.append(&heads) {
+                Ok(Anchored::Yes) => Event::Anchored { batch },
+                Ok(Anchored::Foreign) => {
+                    tracing::error!("another process writes this anchor: nothing more is signed or published");
+                    Event::Foreign
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the anchor cannot be written: nothing is published until it can be");
+                    Event::NotAnchored { batch }
+                }
+            };
+            let _ = outcomes.blocking_send(event);
+        });
+    }
+
+    fn serve(&mut self, log: LogNumber, head: &PublishedHead) {
+        let Some((handle, _)) = self.known.get(&log) else { return };
+        let published = match published(&handle.settings.origin, head) {
+            Ok(published) => published,
+            Err(status) => return tracing::error!(log = handle.settings.name, %status, "a head cannot be shown"),
+        };
+        handle.published.send_replace(Some(Arc::new(published)));
+        if handle.acknowledge != Level::Signed {
+            handle.grown.send_replace(head.head.size.0);
+        }
+        for request in self.waiting.extract_if(.., |request| request.log == log && request.size <= head.head.size) {
+            let _ = request.reply.send(Ok(()));
+        }
+    }
+
+    fn failed(&mut self, log: LogNumber, step: Step) {
+        let status = match step {
+            Step::Prepare => status::halted(),
+            Step::Store => status::exhausted("storage", "the store is behind: the head is published later"),
+            Step::Anchor => status::exhausted("disk", "the anchor cannot be written: the head is published later"),
+            Step::Foreign => status::precondition(Reason::RollbackGuard, "another process serves a copy of this log"),
+        };
+        for request in self.waiting.extract_if(.., |request| request.log == log) {
+            let _ = request.reply.send(Err(status.clone()));
+        }
+    }
+
+    fn name(&self, log: LogNumber) -> &str {
+        self.known.get(&log).map_or("", |(handle, _)| &handle.settings.name)
+    }
+}
