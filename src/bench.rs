@@ -153,7 +153,7 @@ async fn connect(url: &str, connections: u32) -> anyhow::Result<Vec<Channel>> {
     let mut channels = Vec::new();
     for _ in 0..connections {
         let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url} is no URL"))?;
-        channels.push(endpoint.connect().await.with_context(|| format!("cannot reach {url}"))?);
+        channels.push(logwood_client::connect(&endpoint).await.with_context(|| format!("cannot reach {url}"))?);
     }
     Ok(channels)
 }

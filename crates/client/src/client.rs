@@ -11,6 +11,7 @@ use logwood_proto::v1::log_service_client::LogServiceClient;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::channel::connect;
 use crate::state::StateFile;
 use crate::verify::{behind, same_tree, signed_head};
 use crate::{ClientError, VerifiedHead};
@@ -236,9 +237,8 @@ async fn open_channel(server: &str) -> Result<Channel, ClientError> {
     let endpoint = Endpoint::from_shared(server.to_owned())
         .map_err(|error| ClientError::BadOption { option: "server", message: error.to_string() })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .tcp_nodelay(true);
-    endpoint.connect().await.map_err(|error| {
+        .timeout(ANSWER_TIMEOUT);
+    connect(&endpoint).await.map_err(|error| {
         let ClientError::Verification { what: message } = ClientError::failed_check("no connection", &error) else {
             unreachable!("failed_check makes this variant only")
         };

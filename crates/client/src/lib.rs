@@ -9,6 +9,7 @@
 //! [`ClientError::Verification`] says that a check failed; every other error says only that there is no answer.
 
 mod append;
+mod channel;
 mod client;
 mod error;
 mod read;
@@ -18,6 +19,7 @@ mod testing;
 mod verify;
 
 pub use append::{Appended, EntryRefused, NewEntry};
+pub use channel::connect;
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use read::Multiproof;

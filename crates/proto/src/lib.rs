@@ -1,8 +1,11 @@
-//! The gRPC contract `logwood.v1`, generated from `proto/`, and its conversions to domain types.
+//! The gRPC contract `logwood.v1`, generated from `proto/`, its conversions to domain types, and what both ends of a
+//! connection share.
 
+mod coalesce;
 mod convert;
 mod details;
 
+pub use coalesce::Coalesced;
 pub use convert::{FieldError, hash, hashes, hashes_to_bytes, range_proof, range_proof_to_message};
 pub use details::{DOMAIN, Reason};
 

@@ -142,10 +142,17 @@ impl<T> Sequencer<T> {
         self.tails.insert(log, tail);
     }
 
-    /// Whether the open round takes no more entries.
+    /// How many more entries and bytes of them the open round should take. The last submission may exceed it.
+    #[must_use]
+    pub fn room(&self) -> (usize, usize) {
+        (ROUND_ENTRIES_MAX.saturating_sub(self.open_entries), ROUND_BYTES_MAX.saturating_sub(self.open_bytes))
+    }
+
+    /// Whether the open round should take no more entries.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.open_entries >= ROUND_ENTRIES_MAX || self.open_bytes >= ROUND_BYTES_MAX
+        let (entries, bytes) = self.room();
+        entries == 0 || bytes == 0
     }
 
     /// Whether there is nothing to seal.

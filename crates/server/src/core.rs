@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_channel::Sender;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
@@ -15,10 +14,12 @@ use logwood_store::{
 };
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::inbox::Inbox;
 use crate::publisher::{Wanted, published};
+use crate::queue::Queue;
 use crate::registry::{LogHandle, Published, Released, Shown, Signer};
 use crate::serve::PublishOptions;
 use crate::status;
@@ -27,8 +28,8 @@ use crate::writer::{Acknowledged, Command, Shared, Ticket};
 /// Entries that may wait for a round, over all logs.
 const QUEUE_ENTRIES_MAX: usize = 65_536;
 
-/// Entry bytes that may wait for a round, in KiB: 64 MiB.
-const QUEUE_KIB_MAX: usize = 64 * 1024;
+/// Entry bytes that may wait for a round, over all logs.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why a log without a signer is read-only.
 pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or its storage is behind what was signed";
@@ -36,10 +37,10 @@ pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or 
 /// State of the services.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: Sender<Command>,
-    identity_secret: [u8; 32],
-    queue_entries: Arc<Semaphore>,
-    queue_kib: Arc<Semaphore>,
+    pub(crate) commands: Arc<Inbox<Command>>,
+    /// HMAC-SHA-256, keyed with the store's identity secret.
+    identity_mac: Hmac<Sha256>,
+    queue: Arc<Queue>,
     loading: Mutex<()>,
     pub(crate) creating: tokio::sync::Mutex<()>,
     pub(crate) public_url: Option<String>,
@@ -51,17 +52,16 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        commands: Sender<Command>,
-        identity_secret: [u8; 32],
+        commands: Arc<Inbox<Command>>,
+        identity_secret: &[u8; 32],
         public_url: Option<String>,
         (publishing, wanted): (PublishOptions, mpsc::Sender<Wanted>),
     ) -> Self {
         Self {
             shared,
             commands,
-            identity_secret,
-            queue_entries: Arc::new(Semaphore::new(QUEUE_ENTRIES_MAX)),
-            queue_kib: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
+            identity_mac: Hmac::new_from_slice(identity_secret).expect("HMAC takes a key of any length"),
+            queue: Arc::new(Queue::new(QUEUE_ENTRIES_MAX, QUEUE_BYTES_MAX)),
             loading: Mutex::new(()),
             creating: tokio::sync::Mutex::new(()),
             public_url,
@@ -184,7 +184,7 @@ impl Core {
             let problem = format!("an identity has 1 to {IDENTITY_BYTES_MAX} bytes, not {}", identity.len());
             return Err(status::invalid("identity", problem));
         };
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.identity_secret).expect("HMAC takes a key of any length");
+        let mut mac = self.identity_mac.clone();
         mac.update(&[3]);
         mac.update(b"log");
         mac.update(&[length]);
@@ -227,26 +227,19 @@ impl Core {
             let message = "another process serves a copy of this data directory: nothing more is signed here";
             return Err(status::precondition(Reason::RollbackGuard, message));
         }
-        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let kib = entries.iter().map(|entry| entry.bytes.len().div_ceil(1024)).sum::<usize>();
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let room = |semaphore: &Arc<Semaphore>, permits| {
-            Arc::clone(semaphore).try_acquire_many_owned(permits).map_err(|_| {
-                status::exhausted(
-                    "queue",
-                    format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_KIB_MAX} KiB"),
-                )
-            })
-        };
-        let permits = vec![room(&self.queue_entries, count)?, room(&self.queue_kib, kib)?];
+        let (count, bytes) = (entries.len(), entries.iter().map(|entry| entry.bytes.len()).sum());
+        let room = self.queue.enter(count, bytes).ok_or_else(|| {
+            let message = format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_BYTES_MAX} bytes");
+            status::exhausted("queue", message)
+        })?;
         let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { reply, _permits: permits };
+        let ticket = Ticket { reply, _room: Some(room) };
         let submission = Submission { log: log.number, entries, ticket };
         {
             // Held while sending: what is queued behind a change of state has seen it.
             let state = log.state.read();
             Self::check_active(&state)?;
-            self.commands.send(Command::Submit(submission)).map_err(|_| stopping())?;
+            self.commands.submit(Command::Submit(submission), count).map_err(|_| stopping())?;
         }
         let acknowledged = answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
         let released = acknowledged.released.clone().ok_or_else(status::halted)?;
@@ -256,7 +249,7 @@ impl Core {
     /// Queues a change that is no append and waits until it is durable.
     pub(crate) async fn change(&self, command: impl FnOnce(Ticket) -> Command) -> Result<(), Status> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(Ticket { reply, _permits: Vec::new() })).map_err(|_| stopping())?;
+        self.commands.send(command(Ticket { reply, _room: None })).map_err(|_| stopping())?;
         answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
         Ok(())
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use logwood_proto::v1;
+use futures_util::StreamExt as _;
 use logwood_proto::v1::admin_service_server::AdminServiceServer;
 use logwood_proto::v1::log_service_server::LogServiceServer;
+use logwood_proto::{Coalesced, v1};
 use logwood_sequencer::Level;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
@@ -155,8 +156,8 @@ pub async fn serve(
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let (public_url, publishing) = (options.public_url, options.publishing);
     let (wanted, wants) = mpsc::channel(WANTED_MAX);
-    let core =
-        Core::new(Arc::clone(&shared), commands.clone(), state.identity_secret, public_url, (publishing, wanted));
+    let (inbox, secret) = (Arc::clone(&commands), &state.identity_secret);
+    let core = Core::new(Arc::clone(&shared), inbox, secret, public_url, (publishing, wanted));
     let core = Arc::new(core);
     let publisher = tokio::spawn(publisher::run(Arc::clone(&core), wants));
 
@@ -247,6 +248,7 @@ async fn run(
     };
     // The builder's own setting does not reach the sockets of a listener that it is given.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = incoming.map(|io| io.map(Coalesced::new));
     let (mut public, stop_public) = server(&stopped);
     let public = public
         .add_service(service)

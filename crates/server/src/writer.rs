@@ -15,18 +15,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_sequencer::{Found, Level, LogTail, LogView, Placement, Publication, SealedRound, Sequencer, Submission};
+use logwood_sequencer::{
+    Answer, Found, Level, LogTail, LogView, Placement, Publication, SealedRound, Sequencer, Submission,
+};
 use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, Round, RoundNumber,
     bundle,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::anchor::{Anchor, Anchored};
 use crate::clock::now_ms;
+use crate::inbox::{Inbox, WakeFor};
 use crate::nodes::Nodes;
+use crate::queue::Room;
 use crate::registry::{Registry, Released};
 use crate::slot::StoreSlot;
 
@@ -54,7 +58,7 @@ pub(crate) enum WriteError {
 /// Where to answer, and the room in the queue that the submission takes until then.
 pub(crate) struct Ticket {
     pub(crate) reply: oneshot::Sender<Result<Acknowledged, WriteError>>,
-    pub(crate) _permits: Vec<OwnedSemaphorePermit>,
+    pub(crate) _room: Option<Room>,
 }
 
 /// What the planner is told.
@@ -93,8 +97,8 @@ pub(crate) fn start(
     shared: &Arc<Shared>,
     store: Arc<dyn LogStore>,
     last: RoundNumber,
-) -> std::io::Result<Sender<Command>> {
-    let (commands, inbox) = crossbeam_channel::unbounded();
+) -> std::io::Result<Arc<Inbox<Command>>> {
+    let inbox = Arc::new(Inbox::new());
     let (rounds, sealed) = crossbeam_channel::bounded(1);
     let (completions, mut completed) = mpsc::unbounded_channel::<Vec<Completion>>();
     tokio::spawn(async move {
@@ -105,14 +109,14 @@ pub(crate) fn start(
             }
         }
     });
-    let (unreleased, planner) = (BTreeMap::new(), commands.clone());
+    let (unreleased, planner) = (BTreeMap::new(), Arc::clone(&inbox));
     let committer = Committer { shared: Arc::clone(shared), sealed, planner, completions, unreleased };
     std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
     let planner = Planner {
         shared: Arc::clone(shared),
         store: Some(store),
         sequencer: Sequencer::new(last),
-        inbox,
+        inbox: Arc::clone(&inbox),
         rounds: Some(rounds),
         backlog: Backlog::default(),
         idle: true,
@@ -122,14 +126,14 @@ pub(crate) fn start(
         stopping: None,
     };
     std::thread::Builder::new().name("planner".into()).spawn(move || planner.run())?;
-    Ok(commands)
+    Ok(inbox)
 }
 
 struct Planner {
     shared: Arc<Shared>,
     store: Option<Arc<dyn LogStore>>,
     sequencer: Sequencer<Ticket>,
-    inbox: Receiver<Command>,
+    inbox: Arc<Inbox<Command>>,
     rounds: Option<Sender<SealedRound<Ticket>>>,
     backlog: Backlog,
     idle: bool,
@@ -144,16 +148,14 @@ struct Planner {
 
 impl Planner {
     fn run(mut self) {
+        let mut commands = Vec::new();
         loop {
-            match self.inbox.recv_timeout(RELOAD_RETRY) {
-                Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) if self.disk_was_full => self.reload(true),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            let wake_for = if self.idle { WakeFor::AnyEntry } else { WakeFor::ManyEntries };
+            self.inbox.take(&mut commands, wake_for, RELOAD_RETRY);
+            if commands.is_empty() && self.disk_was_full {
+                self.reload(true);
             }
-            while let Ok(command) = self.inbox.try_recv() {
-                self.obey(command);
-            }
+            commands.drain(..).for_each(|command| self.obey(command));
             self.absorb();
             if self.idle {
                 self.seal();
@@ -162,6 +164,7 @@ impl Planner {
                 break;
             }
         }
+        self.inbox.close();
         drop(self.rounds.take());
         drop(self.store.take());
         if let Some(done) = self.stopping {
@@ -186,7 +189,7 @@ impl Planner {
             }
             Command::SetState(log, state, ticket) => {
                 // All that was queued before the change comes before it, however full the round gets.
-                self.absorb_while(|_| true);
+                self.absorb_up_to(usize::MAX, usize::MAX);
                 self.sequencer.set_state(log, state);
                 self.sequencer.answer_after(log, ticket);
             }
@@ -209,31 +212,48 @@ impl Planner {
 
     /// Takes from the backlog, log by log in turn, until the round is full.
     fn absorb(&mut self) {
-        self.absorb_while(|sequencer| !sequencer.is_full());
+        let (entries, bytes) = self.sequencer.room();
+        self.absorb_up_to(entries, bytes);
     }
 
-    fn absorb_while(&mut self, has_room: impl Fn(&Sequencer<Ticket>) -> bool) {
+    /// Storage is asked once for all that is taken of a log: one sorted look-up is much less work than many.
+    fn absorb_up_to(&mut self, entries_max: usize, bytes_max: usize) {
         let Some(store) = self.store.clone() else { return };
-        while has_room(&self.sequencer) {
-            let Some(submission) = self.backlog.pop() else { return };
-            match self.look_up(&*store, &submission) {
-                Ok(found) => self.sequencer.absorb(submission, &found),
-                Err(error) => {
-                    tracing::error!(%error, "an identity could not be looked up; its submission is refused");
-                    let _ = submission.ticket.reply.send(Err(WriteError::Halted));
+        let mut taken = self.backlog.take(entries_max, bytes_max);
+        // Stable: the order within a log stays.
+        taken.sort_by_key(|submission| submission.log);
+        let found: Vec<_> = (taken.chunk_by(|one, next| one.log == next.log))
+            .map(|of_one_log| self.look_up(&*store, of_one_log))
+            .collect();
+        let mut taken = taken.into_iter().peekable();
+        for found in found {
+            let Some(log) = taken.peek().map(|submission| submission.log) else { return };
+            let mut found = found.map(Vec::into_iter);
+            while let Some(submission) = taken.next_if(|submission| submission.log == log) {
+                match &mut found {
+                    Ok(found) => {
+                        let known: Vec<_> = found.by_ref().take(submission.entries.len()).collect();
+                        self.sequencer.absorb(submission, &known);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "an identity could not be looked up; its submission is refused");
+                        let _ = submission.ticket.reply.send(Err(WriteError::Halted));
+                    }
                 }
             }
         }
     }
 
+    /// What storage knows of each entry of `submissions`, which are of one log, in their order.
     fn look_up(
         &self,
         store: &dyn LogStore,
-        submission: &Submission<Ticket>,
+        submissions: &[Submission<Ticket>],
     ) -> Result<Vec<Option<Found>>, logwood_store::ReadError> {
-        let log = submission.log;
-        let mut found = vec![None; submission.entries.len()];
-        let (places, lookups): (Vec<_>, Vec<_>) = (submission.entries.iter().enumerate())
+        let Some(log) = submissions.first().map(|submission| submission.log) else { return Ok(Vec::new()) };
+        let entries = submissions.iter().flat_map(|submission| &submission.entries);
+        let mut found = vec![None; entries.clone().count()];
+        let (places, lookups): (Vec<_>, Vec<_>) = (entries.enumerate())
             .filter_map(|(place, entry)| Some((place, entry.identity?)))
             .filter(|(_, identity)| !self.sequencer.knows(log, *identity))
             .map(|(place, identity)| (place, Lookup::Identity(identity)))
@@ -380,6 +400,18 @@ impl Backlog {
         queue.push_back(submission);
     }
 
+    /// The next submissions, log by log in turn, until they are at least so many entries or bytes.
+    fn take(&mut self, entries_max: usize, bytes_max: usize) -> Vec<Submission<Ticket>> {
+        let (mut taken, mut entries, mut bytes) = (Vec::new(), 0, 0);
+        while entries < entries_max && bytes < bytes_max {
+            let Some(submission) = self.pop() else { break };
+            entries += submission.entries.len();
+            bytes += submission.entries.iter().map(|entry| entry.bytes.len()).sum::<usize>();
+            taken.push(submission);
+        }
+        taken
+    }
+
     fn pop(&mut self) -> Option<Submission<Ticket>> {
         let log = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&log)?;
@@ -401,7 +433,7 @@ impl Backlog {
 struct Committer {
     shared: Arc<Shared>,
     sealed: Receiver<SealedRound<Ticket>>,
-    planner: Sender<Command>,
+    planner: Arc<Inbox<Command>>,
     completions: mpsc::UnboundedSender<Vec<Completion>>,
     /// The newest views of logs whose heads are durable and not in the anchor.
     unreleased: BTreeMap<LogNumber, LogView>,
@@ -426,14 +458,7 @@ impl Committer {
                 self.release(sealed);
             }
             let _ = self.planner.send(Command::Idle);
-            let batch = answers.into_iter().map(|answer| {
-                if !anchored {
-                    return (answer.ticket, Err(WriteError::NotAnchored));
-                }
-                let released = self.shared.registry.by_number(answer.log).map(|handle| handle.released.load_full());
-                (answer.ticket, Ok(Acknowledged { placements: answer.placements, released }))
-            });
-            let _ = self.completions.send(batch.collect());
+            let _ = self.completions.send(self.acknowledge(answers, anchored));
         }
     }
 
@@ -464,6 +489,21 @@ impl Committer {
                 false
             }
         }
+    }
+
+    /// Gives every answer the head that its log has released.
+    fn acknowledge(&self, answers: Vec<Answer<Ticket>>, anchored: bool) -> Vec<Completion> {
+        let mut heads = HashMap::new();
+        let completions = answers.into_iter().map(|Answer { ticket, log, placements }| {
+            if !anchored {
+                return (ticket, Err(WriteError::NotAnchored));
+            }
+            let released: &Option<Arc<Released>> = heads
+                .entry(log)
+                .or_insert_with(|| self.shared.registry.by_number(log).map(|handle| handle.released.load_full()));
+            (ticket, Ok(Acknowledged { placements, released: released.clone() }))
+        });
+        completions.collect()
     }
 
     /// Signs each new head and hands it to readers. A head that must not be signed is not released.

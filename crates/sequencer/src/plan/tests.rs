@@ -49,17 +49,17 @@ fn a_round_is_full_by_entries_or_by_bytes_and_the_next_is_empty() {
     let mut sequencer = sequencer();
     let most = ROUND_ENTRIES_MAX as u64;
     absorb(&mut sequencer, (1..most).map(|number| entry(number, 8)).collect());
-    assert!(!sequencer.is_full());
+    assert_eq!(sequencer.room().0, 1);
     absorb(&mut sequencer, vec![entry(1, 8)]);
-    assert!(!sequencer.is_full(), "a repeat takes no room");
+    assert_eq!(sequencer.room().0, 1, "a repeat takes no room");
     absorb(&mut sequencer, vec![entry(most, 8)]);
-    assert!(sequencer.is_full());
+    assert_eq!(sequencer.room(), (0, ROUND_BYTES_MAX - 8 * ROUND_ENTRIES_MAX));
     assert!(sequencer.seal(0).is_some());
-    assert!(!sequencer.is_full());
+    assert_eq!(sequencer.room(), (ROUND_ENTRIES_MAX, ROUND_BYTES_MAX));
 
     let large = (0..=256).map(|number| entry(most + 1 + number, 65_535)).collect();
     absorb(&mut sequencer, large);
-    assert!(sequencer.is_full(), "257 of the longest entries are more than 16 MiB");
+    assert_eq!(sequencer.room().1, 0, "257 of the longest entries are more than 16 MiB");
     let sealed = sequencer.seal(0).and_then(|sealed| sealed.round).expect("a round of one submission");
     assert_eq!(sealed.logs[0].extend.as_ref().map(|extension| extension.leaves.len()), Some(257));
 }
