@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     /// Never reached: a test that would have to wait hangs instead, and says so.
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_hours(1);
 
     #[test]
     fn commands_arrive_in_the_order_in_which_they_were_sent() {
