@@ -36,6 +36,10 @@ enum LogsCommand {
         /// Use the key file that exists already: you vouch that nothing was ever signed for this origin.
         #[arg(long)]
         origin_is_unused: bool,
+        /// Give the log a second, post-quantum key: ML-DSA-44 cosignatures of its published heads, renewed every
+        /// refresh-interval-ms, tell how fresh a head is.
+        #[arg(long)]
+        ml_dsa: bool,
     },
     /// Makes a log read-only.
     Freeze(AdminArgs),
@@ -91,9 +95,9 @@ pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
             value["root"] = json!(output::base64(head.head.root));
             describe(&value, connect.json)?;
         }
-        LogsCommand::Create { admin, origin, origin_is_unused } => {
+        LogsCommand::Create { admin, origin, origin_is_unused, ml_dsa } => {
             let log = admin.log.clone();
-            let request = CreateLogRequest { log, origin, origin_is_unused, without_leaf_index: false };
+            let request = CreateLogRequest { log, origin, origin_is_unused, without_leaf_index: false, ml_dsa };
             let answer = connect_admin(&admin.admin).await?.create_log(request).await;
             done(&admin, answer.map(|answer| answer.into_inner().info))?;
         }

@@ -25,7 +25,7 @@ use crate::output;
 /// calls, answers those that wait, and exits within 10 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// A TOML file of settings; its keys are the names of the flags.
+    /// A TOML file of settings; its keys are the names of the flags, and those that docs/settings.md adds.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The data directory: store, keys, admin socket [default: logwood-data].

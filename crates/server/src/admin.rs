@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logwood_note::{LogName, Origin, SigningKey};
+use logwood_note::{CosigningKey, LogName, Origin, SignatureType, SigningKey};
 use logwood_proto::v1::admin_service_server::AdminService;
 use logwood_proto::{Reason, v1};
 use logwood_store::{LogQuery, LogSettings, LogState, Profile};
@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::clock::now_ms;
 use crate::core::{Core, UNSIGNED};
-use crate::registry::LogHandle;
+use crate::registry::{LogHandle, LogKeys};
 use crate::writer::Command;
 use crate::{publisher, status, thaw};
 
@@ -27,12 +27,12 @@ pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> R
         return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, format!("a log `{name}` exists")));
     }
     let origin = origin(core, &name, &request.origin)?;
-    let key = key(core, &name, &origin, request.origin_is_unused)?;
+    let keys = keys(core, &name, &origin, request)?;
     let number = store.state().map_err(status::read)?.next_log;
     let settings = LogSettings {
         name: name.as_str().to_owned(),
         origin: origin.as_str().to_owned(),
-        vkeys: vec![key.verifier().to_string()],
+        vkeys: keys.vkeys(),
         created_ms: now_ms(),
         profile: Profile::Opaque,
         leaf_index: !request.without_leaf_index,
@@ -59,29 +59,45 @@ fn origin(core: &Core, name: &LogName, asked: &str) -> Result<Origin, Status> {
     origin.map_err(|error| status::invalid("origin", error.to_string()))
 }
 
-/// A new key in a file of its own; or the one that is there, if the caller vouches for it.
-fn key(core: &Core, name: &LogName, origin: &Origin, origin_is_unused: bool) -> Result<SigningKey, Status> {
+/// New keys in files of their own; or those that are there, if the caller vouches for them.
+fn keys(core: &Core, name: &LogName, origin: &Origin, request: &v1::CreateLogRequest) -> Result<LogKeys, Status> {
+    let registry = &core.shared.registry;
     let unreadable = |error: logwood_note::KeyFileError| {
         tracing::error!(log = name.as_str(), %error, "a key file cannot be used");
         status::precondition(Reason::RollbackGuard, "the log's key file cannot be used")
     };
-    if let Some(key) = core.shared.registry.load_key(name.as_str()).map_err(unreadable)? {
-        if !origin_is_unused {
+    let none = |error| {
+        tracing::error!(%error, "no key could be made");
+        Status::internal("no key could be made")
+    };
+    let mut keys = if let Some(keys) = registry.load_keys(name.as_str()).map_err(unreadable)? {
+        if !request.origin_is_unused {
             let message = "the log's key file exists: an old key on an empty log would fork it at size 0; say \
                            origin_is_unused if nothing was ever signed with it";
             return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, message));
         }
-        if key.name() != origin.as_str() {
-            return Err(status::invalid("origin", format!("the key file is for origin {}", key.name())));
+        let names = [Some(keys.signing.name()), keys.cosigning.as_ref().map(CosigningKey::name)];
+        if let Some(other) = names.into_iter().flatten().find(|name| *name != origin.as_str()) {
+            return Err(status::invalid("origin", format!("the key file is for origin {other}")));
         }
-        return Ok(key);
+        if keys.cosigning.is_some() && !request.ml_dsa {
+            return Err(status::invalid(
+                "ml_dsa",
+                "there is a key file for ML-DSA-44 cosignatures: say that it is wanted",
+            ));
+        }
+        keys
+    } else {
+        let signing = SigningKey::generate(origin.as_str()).map_err(none)?;
+        signing.create(registry.key_path(name.as_str())).map_err(unreadable)?;
+        LogKeys { signing, cosigning: None }
+    };
+    if request.ml_dsa && keys.cosigning.is_none() {
+        let key = CosigningKey::generate(origin.as_str(), SignatureType::MlDsa44Cosignature).map_err(none)?;
+        key.create(registry.cosigning_key_path(name.as_str())).map_err(unreadable)?;
+        keys.cosigning = Some(key);
     }
-    let key = SigningKey::generate(origin.as_str()).map_err(|error| {
-        tracing::error!(%error, "no key could be made");
-        Status::internal("no key could be made")
-    })?;
-    key.create(core.shared.registry.key_path(name.as_str())).map_err(unreadable)?;
-    Ok(key)
+    Ok(keys)
 }
 
 impl Admin {

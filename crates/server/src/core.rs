@@ -151,14 +151,16 @@ impl Core {
     }
 
     /// The log's signer, which remembers the largest head of the history, the anchor and this process. `None` without
-    /// a key file.
+    /// its key files.
     fn signer(&self, record: &LogRecord, published: Option<&Published>) -> Result<Option<Signer>, Status> {
         let name = &record.settings.name;
-        let key = self.shared.registry.load_key(name).map_err(|error| {
+        let keys = self.shared.registry.load_keys(name).map_err(|error| {
             tracing::error!(log = name, %error, "a log's key cannot be read");
             status::precondition(Reason::RollbackGuard, "the log's key cannot be read; it cannot sign")
         })?;
-        let signer = key.map(Signer::new);
+        // A log whose keys are not all there, or are others, is not signed for.
+        let keys = keys.filter(|keys| keys.vkeys() == record.settings.vkeys);
+        let signer = keys.map(Signer::new);
         if let Some(signer) = &signer {
             let published = published.map(|published| published.head);
             let known = [published, self.shared.anchor.head(name), self.shared.registry.last_signed(record.number)];

@@ -18,7 +18,7 @@ use logwood_sequencer::Level;
 use logwood_sequencer::publisher::{
     Action, BatchId, Event, HISTORY_PAGE_HEADS, HeadTime, Now, Publication, Publisher, PublisherSettings, Step, note,
 };
-use logwood_store::{HeadQuery, LogNumber, PublishedHead, ReadError};
+use logwood_store::{HeadQuery, HeadSignature, LogNumber, PublishedHead, ReadError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
@@ -26,7 +26,7 @@ use tonic::Status;
 use crate::anchor::Anchored;
 use crate::clock::now_ms;
 use crate::core::{Core, stopping};
-use crate::registry::{LogHandle, Published};
+use crate::registry::{LogHandle, Published, Signer};
 use crate::status;
 use crate::writer::Command;
 
@@ -136,7 +136,8 @@ impl Driver {
             if !self.known.contains_key(&number) {
                 let anchored = self.core.shared.anchor.head(&handle.settings.name);
                 let stored = handle.stored.clone();
-                self.handle(Event::Loaded { log: number, renews: false, stored, anchored });
+                let renews = handle.signer.as_ref().and_then(Signer::cosigner).is_some();
+                self.handle(Event::Loaded { log: number, renews, stored, anchored });
                 self.known.insert(number, (Arc::clone(&handle), None));
             }
             self.look_at(number);
@@ -171,11 +172,15 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Prepare { log, history, .. } => {
-                let event = match tokio::task::block_in_place(|| self.history(log, history)) {
-                    Ok(history) => Event::Prepared { log, signatures: Vec::new(), history },
-                    Err(status) => {
-                        tracing::warn!(log = self.name(log), %status, "the history cannot be read");
+            Action::Prepare { log, head, time_ms, history } => {
+                let prepared = tokio::task::block_in_place(|| {
+                    let history = self.history(log, history)?;
+                    Ok((self.cosign(log, head, time_ms)?, history))
+                });
+                let event = match prepared {
+                    Ok((signatures, history)) => Event::Prepared { log, signatures, history },
+                    Err::<_, Status>(status) => {
+                        tracing::warn!(log = self.name(log), %status, "a head cannot be prepared for publication");
                         Event::NotPrepared { log }
                     }
                 };
@@ -186,6 +191,18 @@ impl Driver {
             Action::Serve { log, head } => self.serve(log, &head),
             Action::Failed { log, step } => self.failed(log, step),
         }
+    }
+
+    /// The log's own cosignature, if it has a key for it: it says that the log knew no larger head at that second.
+    fn cosign(&self, log: LogNumber, head: TreeHead, time_ms: u64) -> Result<Vec<HeadSignature>, Status> {
+        let Some((handle, _)) = self.known.get(&log) else { return Ok(Vec::new()) };
+        let Some(key) = handle.signer.as_ref().and_then(Signer::cosigner) else { return Ok(Vec::new()) };
+        let text = note::checkpoint_text(&handle.settings.origin, head);
+        let line = key.cosign(&text, time_ms / 1_000).map_err(|error| {
+            tracing::error!(log = handle.settings.name, %error, "a head cannot be cosigned");
+            Status::internal("a head cannot be cosigned")
+        })?;
+        Ok(vec![note::stored(&line)])
     }
 
     /// The pages of the history that begin at these sizes.

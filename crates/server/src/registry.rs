@@ -1,13 +1,13 @@
 //! The logs that are in memory: their keys, their heads, and how each gets there.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use logwood_merkle::{TreeHead, TreeSize};
-use logwood_note::{KeyFileError, SigningKey, sign_checkpoint};
+use logwood_note::{CosigningKey, KeyFileError, SigningKey, sign_checkpoint};
 use logwood_sequencer::{Level, LogView};
 use logwood_store::{LogNumber, LogSettings, LogState, PublishedHead};
 use parking_lot::{Mutex, RwLock};
@@ -105,7 +105,7 @@ pub(crate) struct Published {
 
 /// Signs heads, and refuses to fork.
 pub(crate) struct Signer {
-    key: SigningKey,
+    keys: LogKeys,
     last: Mutex<Option<TreeHead>>,
 }
 
@@ -123,8 +123,8 @@ pub(crate) enum SignError {
 }
 
 impl Signer {
-    pub(crate) fn new(key: SigningKey) -> Self {
-        Self { key, last: Mutex::new(None) }
+    pub(crate) fn new(keys: LogKeys) -> Self {
+        Self { keys, last: Mutex::new(None) }
     }
 
     /// Takes `head`, signed before, as the least that may be signed from now on.
@@ -144,13 +144,35 @@ impl Signer {
         {
             return Err(SignError::Rollback { last, asked: head });
         }
-        let note = sign_checkpoint(&self.key, origin, &head);
+        let note = sign_checkpoint(&self.keys.signing, origin, &head);
         *last = Some(head);
         Ok(Bytes::from(note))
     }
 
+    /// The log's key of type 0x01.
     pub(crate) fn key(&self) -> &SigningKey {
-        &self.key
+        &self.keys.signing
+    }
+
+    /// The log's key of type 0x06, which cosigns published heads.
+    pub(crate) fn cosigner(&self) -> Option<&CosigningKey> {
+        self.keys.cosigning.as_ref()
+    }
+}
+
+/// The private keys of a log.
+pub(crate) struct LogKeys {
+    /// Type 0x01: signs every head.
+    pub(crate) signing: SigningKey,
+    /// Type 0x06: cosigns published heads, if the log was made with it.
+    pub(crate) cosigning: Option<CosigningKey>,
+}
+
+impl LogKeys {
+    /// The verifier keys, that of type 0x01 first.
+    pub(crate) fn vkeys(&self) -> Vec<String> {
+        let cosigning = self.cosigning.as_ref().map(CosigningKey::verifier);
+        [Some(self.signing.verifier()), cosigning].into_iter().flatten().map(ToString::to_string).collect()
     }
 }
 
@@ -168,14 +190,25 @@ impl Registry {
         Self { keys, by_name: RwLock::default(), by_number: RwLock::default(), signed: Mutex::default() }
     }
 
+    /// Where the log's key of type 0x01 is.
     pub(crate) fn key_path(&self, name: &str) -> PathBuf {
         self.keys.join(name)
     }
 
-    /// The log's key. `Ok(None)` if there is no file: the log is then read-only, never given another key.
-    pub(crate) fn load_key(&self, name: &str) -> Result<Option<SigningKey>, KeyFileError> {
-        let path = self.key_path(name);
-        if Path::new(&path).exists() { SigningKey::load(&path).map(Some) } else { Ok(None) }
+    /// Where the log's key of type 0x06 is, if it has one. No log's name has a `+`.
+    pub(crate) fn cosigning_key_path(&self, name: &str) -> PathBuf {
+        self.keys.join(format!("{name}+ml-dsa-44"))
+    }
+
+    /// The log's keys, as far as there are files. `Ok(None)` if there is none of type 0x01: the log is then read-only,
+    /// never given another key.
+    pub(crate) fn load_keys(&self, name: &str) -> Result<Option<LogKeys>, KeyFileError> {
+        let (signing, cosigning) = (self.key_path(name), self.cosigning_key_path(name));
+        if !signing.exists() {
+            return Ok(None);
+        }
+        let cosigning = if cosigning.exists() { Some(CosigningKey::load(cosigning)?) } else { None };
+        Ok(Some(LogKeys { signing: SigningKey::load(signing)?, cosigning }))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<LogHandle>> {

@@ -1,6 +1,7 @@
 //! Published heads and the signed notes that they are: the only place where one becomes the other.
 
 use bytes::Bytes;
+use logwood_merkle::TreeHead;
 use logwood_note::{Checkpoint, KeyError, KeyId, KeyName, NoteError, NoteSignature, SignedNote, assemble_note};
 use logwood_store::{HeadSignature, PublishedHead};
 use thiserror::Error;
@@ -22,7 +23,7 @@ pub enum StoredNoteError {
 ///
 /// [`StoredNoteError`] if the head was not stored by [`signatures`] and its like: the store is damaged.
 pub fn published_note(origin: &str, head: &PublishedHead) -> Result<Vec<u8>, StoredNoteError> {
-    let text = checkpoint_text(origin, head);
+    let text = checkpoint_text(origin, head.head);
     let lines = head.signatures.iter().map(|line| {
         let (name, bytes) = (KeyName::new(&line.name)?, line.signature.to_vec());
         Ok(NoteSignature { name, id: KeyId(line.key_id), bytes })
@@ -30,10 +31,10 @@ pub fn published_note(origin: &str, head: &PublishedHead) -> Result<Vec<u8>, Sto
     Ok(assemble_note(&text, &lines.collect::<Result<Vec<_>, KeyError>>()?)?)
 }
 
-/// The text that the signatures of `head` are over.
+/// The text that signatures of `head` are over.
 #[must_use]
-pub fn checkpoint_text(origin: &str, head: &PublishedHead) -> String {
-    Checkpoint { origin: origin.to_owned(), head: head.head, extensions: Vec::new() }.to_text()
+pub fn checkpoint_text(origin: &str, head: TreeHead) -> String {
+    Checkpoint { origin: origin.to_owned(), head, extensions: Vec::new() }.to_text()
 }
 
 /// The signatures of `note` as they are stored.
@@ -54,7 +55,7 @@ pub fn stored(line: &NoteSignature) -> HeadSignature {
 
 #[cfg(test)]
 mod tests {
-    use logwood_merkle::{Hash, TreeHead, TreeSize};
+    use logwood_merkle::{Hash, TreeSize};
     use logwood_note::{SigningKey, sign_checkpoint};
 
     use super::*;
