@@ -34,6 +34,10 @@ use crate::queue::Room;
 use crate::registry::{Registry, Released};
 use crate::slot::StoreSlot;
 
+mod backlog;
+
+use backlog::Backlog;
+
 /// How often a store that closed on a full disk is opened again, while there is nothing else to do.
 const RELOAD_RETRY: Duration = Duration::from_secs(2);
 
@@ -382,52 +386,6 @@ fn stored_leaf(store: &dyn LogStore, log: LogNumber, index: LeafIndex) -> Result
     let entry = store.entries(log, index, LeafIndex(index.0 + 1), 1)?;
     let what = || logwood_store::ReadError::Corrupt { what: format!("entry {index} of log number {}", log.0) };
     entry.first().map(|entry| Hash::leaf(&entry.bytes)).ok_or_else(what)
-}
-
-/// Submissions that wait for a round, a queue a log, served in turn.
-#[derive(Default)]
-struct Backlog {
-    queues: HashMap<LogNumber, VecDeque<Submission<Ticket>>>,
-    turns: VecDeque<LogNumber>,
-}
-
-impl Backlog {
-    fn push(&mut self, submission: Submission<Ticket>) {
-        let queue = self.queues.entry(submission.log).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(submission.log);
-        }
-        queue.push_back(submission);
-    }
-
-    /// The next submissions, log by log in turn, until they are at least so many entries or bytes.
-    fn take(&mut self, entries_max: usize, bytes_max: usize) -> Vec<Submission<Ticket>> {
-        let (mut taken, mut entries, mut bytes) = (Vec::new(), 0, 0);
-        while entries < entries_max && bytes < bytes_max {
-            let Some(submission) = self.pop() else { break };
-            entries += submission.entries.len();
-            bytes += submission.entries.iter().map(|entry| entry.bytes.len()).sum::<usize>();
-            taken.push(submission);
-        }
-        taken
-    }
-
-    fn pop(&mut self) -> Option<Submission<Ticket>> {
-        let log = self.turns.pop_front()?;
-        let queue = self.queues.get_mut(&log)?;
-        let submission = queue.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&log);
-        } else {
-            self.turns.push_back(log);
-        }
-        submission
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = Ticket> {
-        self.turns.clear();
-        std::mem::take(&mut self.queues).into_values().flatten().map(|submission| submission.ticket)
-    }
 }
 
 struct Committer {
