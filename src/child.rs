@@ -21,6 +21,8 @@ impl ServerProcess {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            // What it is given is thrown away soon, and may be on a small disk.
+            .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()

@@ -21,7 +21,8 @@ use crate::output;
 ///
 /// Settings come from defaults, then --config, then the environment (`LOGWOOD_DATA`, `LOGWOOD_GRPC`, `LOGWOOD_ADMIN`,
 /// `LOGWOOD_ANCHOR`, `LOGWOOD_ANCHOR_EVERY`, `LOGWOOD_PUBLIC_URL`, `LOGWOOD_PUBLISH_INTERVAL_MS`,
-/// `LOGWOOD_REFRESH_INTERVAL_MS`), then flags; the last one counts. Stops on SIGTERM or SIGINT: takes no new
+/// `LOGWOOD_REFRESH_INTERVAL_MS`), then flags; the last one counts. The table `[limits]` of the file, or
+/// `LOGWOOD_LIMITS__<NAME>`, sets the limits that --print-config shows. Stops on SIGTERM or SIGINT: takes no new
 /// calls, answers those that wait, and exits within 10 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let limits = settings.limits()?;
     let db = settings.data.join("db");
     let opener: StoreOpener = Arc::new(move || {
         let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&db)?);
@@ -76,6 +78,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let admin = settings.admin.unwrap_or_else(|| settings.data.join("admin.sock"));
     let anchor = settings.anchor.unwrap_or_else(|| settings.data.join("ANCHOR"));
     let options = ServeOptions {
+        limits,
+        free_space: logwood_server::free_space(settings.data.clone()),
         data: settings.data,
         grpc: settings.grpc,
         admin,

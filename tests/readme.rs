@@ -57,6 +57,8 @@ impl Drop for Server {
 fn serve(dir: &Path) -> (Server, String) {
     let mut child = Command::new(BINARY)
         .args(["serve", "--grpc", "127.0.0.1:0"])
+        // A temporary directory may be on a small disk.
+        .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
         .current_dir(dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

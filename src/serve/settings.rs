@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use config::{Case, Config, Environment, File, FileFormat};
 use logwood_note::LogName;
-use logwood_server::Level;
+use logwood_server::{Level, LimitSettings, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::ServeArgs;
@@ -40,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) publish_interval_ms: u64,
     /// How long after a publication signatures that tell their age are renewed, in milliseconds; 0: never.
     pub(crate) refresh_interval_ms: u64,
+    /// Every limit of the server; `docs/limits.md` has them all.
+    #[serde(default)]
+    pub(crate) limits: LimitSettings,
     /// Settings of single logs, by name.
     #[serde(default)]
     pub(crate) logs: BTreeMap<String, LogSettings>,
@@ -82,9 +85,18 @@ impl From<Acknowledge> for Level {
     }
 }
 
-/// The names that an environment variable `LOGWOOD_<NAME>` can set.
-const NAMES: [&str; 8] =
-    ["data", "grpc", "admin", "anchor", "anchor-every", "public-url", "publish-interval-ms", "refresh-interval-ms"];
+/// The names that an environment variable `LOGWOOD_<NAME>` can set; `LOGWOOD_LIMITS__<LIMIT>` sets one of a table.
+const NAMES: [&str; 9] = [
+    "data",
+    "grpc",
+    "admin",
+    "anchor",
+    "anchor-every",
+    "public-url",
+    "publish-interval-ms",
+    "refresh-interval-ms",
+    "limits",
+];
 
 impl Settings {
     /// Reads all sources. A name that a file holds and nobody knows is an error; so is a value of the wrong kind.
@@ -100,6 +112,7 @@ impl Settings {
         }
         let known = std::env::vars().filter(|(name, _)| {
             let name = name.strip_prefix("LOGWOOD_").unwrap_or_default();
+            let name = name.split_once("__").map_or(name, |(table, _)| table);
             NAMES.contains(&name.to_lowercase().replace('_', "-").as_str())
         });
         let environment = Environment::with_prefix("LOGWOOD")
@@ -140,7 +153,13 @@ impl Settings {
                 return Err(Usage { problem }.into());
             }
         }
+        self.limits()?;
         Ok(())
+    }
+
+    /// The limits, checked.
+    pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
+        Ok(Limits::try_from(self.limits).map_err(|error| Usage { problem: format!("configuration: {error}") })?)
     }
 }
 

@@ -18,10 +18,18 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it listens; port 0 picks a free one.
     pub fn start(data: &Path, port: u16, arguments: &[&str]) -> Self {
+        Self::start_with(data, port, arguments, &[])
+    }
+
+    /// As [`start`](Self::start), with variables of the environment.
+    pub fn start_with(data: &Path, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_logwood"))
             .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .args(arguments)
+            // What it is given is thrown away soon, and may be on a small disk.
+            .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
+            .envs(environment.iter().copied())
             .env("RUST_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
@@ -39,6 +47,13 @@ impl Server {
             }
         }
         panic!("the server stopped before it listened");
+    }
+
+    /// The most memory that the process has held so far (`VmHWM` of proc(5)), in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// SIGTERM, and an orderly end.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use logwood_client::{Client, ClientError, ClientOptions, NewEntry};
 use logwood_merkle::{Hash, LeafIndex, TreeSize, range};
 use logwood_note::{Checkpoint, SigningKey};
-use logwood_server::{PublishOptions, ServeOptions, serve};
+use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, free_space, serve};
 use logwood_store::{LogStore, MemoryDisk, MemoryStore};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -26,7 +26,10 @@ impl Server {
     async fn start(address: &str) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let disk = MemoryDisk::new();
+        let limits = LimitSettings { disk_reserve_mib: 0, ..LimitSettings::default() };
         let options = ServeOptions {
+            limits: Limits::try_from(limits).expect("valid limits"),
+            free_space: free_space(data.path().to_owned()),
             data: data.path().to_owned(),
             grpc: address.parse().expect("an address"),
             admin: data.path().join("admin.sock"),

@@ -1,20 +1,23 @@
 //! Appending: one entry, a batch, a stream.
 
+mod logged;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use logwood_merkle::LeafIndex;
-use logwood_proto::{BATCH_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
+use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::{Level, NewEntry, Placement};
-use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
+use self::logged::Logged;
+use crate::budget::Held;
 use crate::core::{Core, check_known};
 use crate::read::level;
 use crate::registry::{LogHandle, Released, Shown};
+use crate::service::Answers;
 use crate::status;
 
 /// Most entries of one stream that wait together for a round.
@@ -23,14 +26,11 @@ const STREAM_GROUP_ENTRIES_MAX: usize = 4_096;
 /// Most bytes of one stream that wait together for a round.
 const STREAM_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Longest that an append waits for a level, in milliseconds.
-const WAIT_MS_MAX: u32 = 10_000;
-
 pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1::AppendResponse, Status> {
     let log = core.log(&request.log)?;
     let level = level("wait", request.wait)?;
     let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
-    let entry = core.entry(request.entry.clone(), identity)?;
+    let entry = core.entry(&request.entry, identity)?;
     Core::check_appendable(&log, 1)?;
     check_known(request.known_size, log.visible_size().0)?;
 
@@ -40,7 +40,7 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
         Placement::Duplicate(index) => (index, true),
         Placement::Taken(index) => return Err(status::identity_taken(index.0)),
     };
-    let shown = cover(&log, released, index, (level, request.wait_ms)).await?;
+    let shown = cover(&log, released, index, (level, core.wait(&log, request.wait_ms))).await?;
     let store = core.store()?;
     let view = (log.number, shown.view());
     let inclusion = core.shared.nodes.inclusion(&*store, view, index, shown.head.size).map_err(status::node)?;
@@ -55,8 +55,9 @@ pub(crate) async fn append_batch(
     let log = core.log(&request.log)?;
     let level = level("wait", request.wait)?;
     let count = request.entries.len();
-    if count == 0 || count > BATCH_ENTRIES_MAX {
-        return Err(status::invalid("entries", format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, not {count}")));
+    let count_max = core.bounds.limits.batch_entries();
+    if count == 0 || count > count_max {
+        return Err(status::invalid("entries", format!("a batch has 1 to {count_max} entries, not {count}")));
     }
     Core::check_appendable(&log, count)?;
     check_known(request.known_size, log.visible_size().0)?;
@@ -64,31 +65,28 @@ pub(crate) async fn append_batch(
     let mut group = Group::default();
     for (position, entry) in (0u64..).zip(request.entries) {
         let identity = entry.identity.as_ref().map(|v1::batch_entry::Identity::Key(key)| &key[..]);
-        group.push(position, core.entry(entry.entry, identity));
+        group.push(position, core.entry(&entry.entry, identity));
     }
-    let answer = group.log(core, &log, true, request.known_size, (level, request.wait_ms)).await?;
-    Ok(v1::AppendBatchResponse { head: answer.head, runs: answer.runs, errors: answer.errors })
+    let mut logged = group.log(core, &log, (level, core.wait(&log, request.wait_ms))).await?;
+    let head = logged.prove(core, &log, request.known_size)?;
+    Ok(v1::AppendBatchResponse { head, runs: logged.runs, errors: logged.errors })
+}
+
+/// What a stream's entries come from and where its answers go.
+pub(crate) struct Stream {
+    pub(crate) requests: Streaming<v1::AppendStreamRequest>,
+    /// What the requests that were received count for.
+    pub(crate) held: Held,
+    pub(crate) answers: Answers<v1::AppendStreamResponse>,
 }
 
 /// Runs one stream: entries gather while the group before them is being logged, so that those of one round stay
 /// contiguous, and HTTP/2 flow control pushes back once a group is full.
-pub(crate) async fn append_stream(
-    core: Arc<Core>,
-    mut requests: Streaming<v1::AppendStreamRequest>,
-    answers: mpsc::Sender<Result<v1::AppendStreamResponse, Status>>,
-) {
-    if let Err(status) = run_stream(&core, &mut requests, &answers).await {
-        // The caller may have gone; there is nobody else to tell.
-        let _ = answers.send(Err(status)).await;
-    }
-}
-
-async fn run_stream(
-    core: &Core,
-    requests: &mut Streaming<v1::AppendStreamRequest>,
-    answers: &mpsc::Sender<Result<v1::AppendStreamResponse, Status>>,
-) -> Result<(), Status> {
-    let Some(first) = requests.message().await? else { return Ok(()) };
+///
+/// When the server stops, what has been received is logged and answered before the stream ends.
+pub(crate) async fn append_stream(core: Arc<Core>, stream: Stream) -> Result<(), Status> {
+    let Stream { mut requests, held, answers } = stream;
+    let Some(first) = next(&core, &mut requests).await? else { return Ok(()) };
     let Some(v1::append_stream_request::Message::Open(open)) = first.message else {
         return Err(status::invalid("open", "the first message of a stream opens it"));
     };
@@ -99,39 +97,51 @@ async fn run_stream(
     let mut ended = false;
     while !ended || !group.is_empty() {
         if group.is_empty() {
-            ended = !group.take(core, requests.message().await?)?;
+            ended = !group.take(&core, next(&core, &mut requests).await?)?;
             continue;
         }
         Core::check_appendable(&log, group.entries.len())?;
-        let current = std::mem::take(&mut group);
-        let logged = current.log(core, &log, open.range_proofs, known_size, (Level::Signed, 0));
+        let counted = held.take();
+        let wait = (Level::Signed, core.wait(&log, 0));
+        let logged = std::mem::take(&mut group).log(&core, &log, wait);
         tokio::pin!(logged);
-        let answer = loop {
+        let logged = loop {
             tokio::select! {
-                answer = &mut logged => break answer?,
-                message = requests.next(), if !ended && !group.is_full() => {
-                    ended = !group.take(core, message.transpose()?)?;
+                logged = &mut logged => break logged?,
+                message = requests.next(), if !ended && !group.is_full() && !core.bounds.is_stopping() => {
+                    ended = !group.take(&core, message.transpose()?)?;
                 }
             }
         };
+        drop(counted);
         // What has arrived meanwhile goes with the next round.
-        while !ended && !group.is_full() {
+        while !ended && !group.is_full() && !core.bounds.is_stopping() {
             let Some(message) = futures_util::FutureExt::now_or_never(requests.next()) else { break };
-            ended = !group.take(core, message.transpose()?)?;
+            ended = !group.take(&core, message.transpose()?)?;
         }
-        if let Some(head) = &answer.head {
-            known_size = checkpoint_size(&head.checkpoint).unwrap_or(known_size);
-        }
-        if answers.send(Ok(answer)).await.is_err() {
-            return Ok(());
+        for part in logged.parts(core.bounds.limits.stream_answer_bytes(), open.range_proofs) {
+            let room = core.bounds.stream_answer().await;
+            let size = part.shown.as_ref().map(|shown| shown.head.size.0);
+            let answer = part.answer(&core, &log, open.range_proofs, known_size)?;
+            known_size = size.unwrap_or(known_size);
+            if !answers.send(answer, room).await {
+                return Ok(());
+            }
         }
     }
     Ok(())
 }
 
-/// The size line of the log's own checkpoint.
-fn checkpoint_size(checkpoint: &[u8]) -> Option<u64> {
-    std::str::from_utf8(checkpoint).ok()?.lines().nth(1)?.parse().ok()
+/// The next message, unless the server stops while there is none.
+async fn next(
+    core: &Core,
+    requests: &mut Streaming<v1::AppendStreamRequest>,
+) -> Result<Option<v1::AppendStreamRequest>, Status> {
+    tokio::select! {
+        biased;
+        status = core.bounds.stopping() => Err(status),
+        message = requests.message() => message,
+    }
 }
 
 /// Entries of one call that go into one round, and those that were refused on arrival.
@@ -159,7 +169,7 @@ impl Group {
             return Err(status::invalid("entry", "every message after the first is an entry"));
         };
         let identity = entry.identity.as_ref().map(|v1::append_stream_entry::Identity::Key(key)| &key[..]);
-        self.push(entry.request_id, core.entry(entry.entry, identity));
+        self.push(entry.request_id, core.entry(&entry.entry, identity));
         Ok(true)
     }
 
@@ -175,17 +185,10 @@ impl Group {
     }
 
     /// Logs the entries in one round and says where each is.
-    async fn log(
-        self,
-        core: &Core,
-        log: &LogHandle,
-        proofs: bool,
-        known_size: u64,
-        wait: (Level, u32),
-    ) -> Result<v1::AppendStreamResponse, Status> {
-        let mut answer = v1::AppendStreamResponse { head: None, runs: Vec::new(), errors: self.errors };
+    async fn log(self, core: &Core, log: &LogHandle, wait: (Level, Duration)) -> Result<Logged, Status> {
+        let mut logged = Logged { shown: None, runs: Vec::new(), errors: self.errors };
         if self.entries.is_empty() {
-            return Ok(answer);
+            return Ok(logged);
         }
         let (acknowledged, released) = core.submit(log, self.entries).await?;
         let mut new = BTreeMap::new();
@@ -195,34 +198,19 @@ impl Group {
                 Placement::New(index) => drop(new.insert(index.0, id)),
                 Placement::Duplicate(index) => old.push((index.0, id)),
                 Placement::Taken(index) => {
-                    answer.errors.push(entry_error(id, &status::identity_taken(index.0), Some(index.0)));
+                    logged.errors.push(entry_error(id, &status::identity_taken(index.0), Some(index.0)));
                 }
             }
         }
         old.sort_unstable();
-        let mut runs = runs(new.into_iter().collect(), false);
-        runs.extend(runs_of_duplicates(old));
-        let last = runs.iter().map(|run| run.first_index + run.request_ids.len() as u64 - 1).max();
-        let Some(last) = last else { return Ok(answer) };
-        let shown = cover(log, released, LeafIndex(last), wait).await?;
-        if proofs {
-            prove(core, log, &shown, &mut runs)?;
+        logged.runs = runs(new.into_iter().collect(), false);
+        logged.runs.extend(runs_of_duplicates(old));
+        let last = logged.runs.iter().map(|run| run.first_index + run.request_ids.len() as u64 - 1).max();
+        if let Some(last) = last {
+            logged.shown = Some(cover(log, released, LeafIndex(last), wait).await?);
         }
-        answer.head = Some(core.signed_head(log, &shown, known_size)?);
-        answer.runs = runs;
-        Ok(answer)
+        Ok(logged)
     }
-}
-
-fn prove(core: &Core, log: &LogHandle, shown: &Shown, runs: &mut [v1::Run]) -> Result<(), Status> {
-    let store = core.store()?;
-    for run in runs {
-        let range: Range<u64> = run.first_index..run.first_index + run.request_ids.len() as u64;
-        let view = (log.number, shown.view());
-        let proof = core.shared.nodes.range(&*store, view, range, shown.head.size).map_err(status::node)?;
-        run.range_proof = Some(range_proof_to_message(&proof));
-    }
-    Ok(())
 }
 
 /// Cuts (index, request id) pairs in strictly increasing order of index into runs.
@@ -270,25 +258,20 @@ fn check_covered(released: &Released, index: LeafIndex) -> Result<(), Status> {
 
 /// Waits until a head covers the entry at `last` that is of the level asked for, and of the log's own.
 ///
-/// * `wait_ms` - how long to wait for more than the log's own level, 0: the server's limit. When that runs out, the
-///   answer is given under the level reached.
+/// * `wait` - how long at most. When that is over, the answer is given under the level reached, if the log lets that out.
 async fn cover(
     log: &LogHandle,
     released: Arc<Released>,
     last: LeafIndex,
-    (level, wait_ms): (Level, u32),
+    (level, wait): (Level, Duration),
 ) -> Result<Shown, Status> {
     check_covered(&released, last)?;
     if level.max(log.acknowledge) == Level::Signed {
         return Ok(Shown::signed(released));
     }
-    let wait_ms = match log.acknowledge {
-        Level::Signed if wait_ms != 0 => wait_ms.min(WAIT_MS_MAX),
-        _ => WAIT_MS_MAX,
-    };
     let mut published = log.published.subscribe();
     let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| last.0 < head.head.size.0));
-    let reached = tokio::time::timeout(Duration::from_millis(wait_ms.into()), covered).await;
+    let reached = tokio::time::timeout(wait, covered).await;
     match (reached.ok().and_then(Result::ok).and_then(|head| head.clone()), log.acknowledge) {
         (Some(published), _) => Ok(Shown::published(&published, log.released.load_full())),
         (None, Level::Signed) => Ok(Shown::signed(released)),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
-use logwood_proto::{IDENTITY_BYTES_MAX, Reason, hashes_to_bytes, v1};
+use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
 use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
 use logwood_store::{
@@ -17,6 +18,7 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::bounds::Bounds;
 use crate::inbox::Inbox;
 use crate::publisher::{Wanted, published};
 use crate::queue::Queue;
@@ -25,18 +27,13 @@ use crate::serve::PublishOptions;
 use crate::status;
 use crate::writer::{Acknowledged, Command, Shared, Ticket};
 
-/// Entries that may wait for a round, over all logs.
-const QUEUE_ENTRIES_MAX: usize = 65_536;
-
-/// Entry bytes that may wait for a round, over all logs.
-const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// Why a log without a signer is read-only.
 pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or its storage is behind what was signed";
 
 /// State of the services.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) bounds: Bounds,
     pub(crate) commands: Arc<Inbox<Command>>,
     /// HMAC-SHA-256, keyed with the store's identity secret.
     identity_mac: Hmac<Sha256>,
@@ -52,6 +49,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        bounds: Bounds,
         commands: Arc<Inbox<Command>>,
         identity_secret: &[u8; 32],
         public_url: Option<String>,
@@ -61,7 +59,8 @@ impl Core {
             shared,
             commands,
             identity_mac: Hmac::new_from_slice(identity_secret).expect("HMAC takes a key of any length"),
-            queue: Arc::new(Queue::new(QUEUE_ENTRIES_MAX, QUEUE_BYTES_MAX)),
+            queue: Arc::new(Queue::new(bounds.limits.queue_entries(), bounds.limits.queue_bytes())),
+            bounds,
             loading: Mutex::new(()),
             creating: tokio::sync::Mutex::new(()),
             public_url,
@@ -170,20 +169,23 @@ impl Core {
     }
 
     /// Checks an entry and hashes it, on the caller's task.
-    pub(crate) fn entry(&self, bytes: bytes::Bytes, identity: Option<&[u8]>) -> Result<NewEntry, Status> {
+    pub(crate) fn entry(&self, bytes: &[u8], identity: Option<&[u8]>) -> Result<NewEntry, Status> {
         if bytes.is_empty() || bytes.len() > ENTRY_BYTES_MAX {
             let problem = format!("an entry has 1 to {ENTRY_BYTES_MAX} bytes, not {}", bytes.len());
             return Err(status::invalid("entry", problem));
         }
         let identity = identity.map(|identity| self.identity(identity)).transpose()?;
+        // What was decoded is a part of the request's buffer, and would keep all of that while it waits.
+        let bytes = bytes::Bytes::copy_from_slice(bytes);
         Ok(NewEntry { leaf: Hash::leaf(&bytes), bytes, identity })
     }
 
     /// HMAC-SHA-256 under the store's secret; scope (`log`) and identity are length-prefixed.
     fn identity(&self, identity: &[u8]) -> Result<IdentityHash, Status> {
-        let length = u8::try_from(identity.len()).ok().filter(|&n| n >= 1 && usize::from(n) <= IDENTITY_BYTES_MAX);
+        let bytes_max = self.bounds.limits.identity_bytes();
+        let length = u8::try_from(identity.len()).ok().filter(|&n| n >= 1 && usize::from(n) <= bytes_max);
         let Some(length) = length else {
-            let problem = format!("an identity has 1 to {IDENTITY_BYTES_MAX} bytes, not {}", identity.len());
+            let problem = format!("an identity has 1 to {bytes_max} bytes, not {}", identity.len());
             return Err(status::invalid("identity", problem));
         };
         let mut mac = self.identity_mac.clone();
@@ -229,9 +231,11 @@ impl Core {
             let message = "another process serves a copy of this data directory: nothing more is signed here";
             return Err(status::precondition(Reason::RollbackGuard, message));
         }
+        self.bounds.disk.check()?;
         let (count, bytes) = (entries.len(), entries.iter().map(|entry| entry.bytes.len()).sum());
         let room = self.queue.enter(count, bytes).ok_or_else(|| {
-            let message = format!("the queue holds at most {QUEUE_ENTRIES_MAX} entries and {QUEUE_BYTES_MAX} bytes");
+            let (entries_max, bytes_max) = (self.bounds.limits.queue_entries(), self.bounds.limits.queue_bytes());
+            let message = format!("the queue holds at most {entries_max} entries and {bytes_max} bytes");
             status::exhausted("queue", message)
         })?;
         let (reply, answer) = oneshot::channel();
@@ -295,17 +299,33 @@ impl Core {
         Ok(v1::SignedTreeHead { checkpoint, consistency, level: level.into(), time_ms })
     }
 
-    pub(crate) fn info(log: &LogHandle) -> v1::LogInfo {
-        let (state, seal) = match &*log.state.read() {
-            LogState::Active => (v1::LogState::Active, bytes::Bytes::new()),
-            LogState::Frozen => (v1::LogState::Frozen, bytes::Bytes::new()),
-            LogState::Sealed { note } => (v1::LogState::Sealed, note.clone()),
+    /// How long an append waits for a level that is not reached yet. It may ask for less (0: it does not), but not for
+    /// less than the level at which the log acknowledges.
+    pub(crate) fn wait(&self, log: &LogHandle, wait_ms: u32) -> Duration {
+        let most = self.bounds.limits.wait_ms();
+        let wait_ms = match log.acknowledge {
+            Level::Signed if wait_ms != 0 => wait_ms.min(most),
+            _ => most,
         };
+        Duration::from_millis(wait_ms.into())
+    }
+
+    /// A log's state and its seal, as the public sees them.
+    pub(crate) fn state(state: &LogState) -> (i32, bytes::Bytes) {
+        match state {
+            LogState::Active => (v1::LogState::Active.into(), bytes::Bytes::new()),
+            LogState::Frozen => (v1::LogState::Frozen.into(), bytes::Bytes::new()),
+            LogState::Sealed { note } => (v1::LogState::Sealed.into(), note.clone()),
+        }
+    }
+
+    pub(crate) fn info(log: &LogHandle) -> v1::LogInfo {
+        let (state, seal) = Self::state(&log.state.read());
         v1::LogInfo {
             name: log.settings.name.clone(),
             origin: log.settings.origin.clone(),
             vkeys: log.settings.vkeys.clone(),
-            state: state.into(),
+            state,
             size: log.visible_size().0,
             seal,
         }

@@ -6,9 +6,16 @@
 mod admin;
 mod anchor;
 mod append;
+mod bodies;
+mod bounds;
+mod budget;
+mod calls;
 mod clock;
+mod connections;
 mod core;
+mod disk;
 mod inbox;
+mod limits;
 mod nodes;
 mod publisher;
 mod queue;
@@ -19,8 +26,11 @@ mod service;
 mod slot;
 mod status;
 mod thaw;
+mod transport;
 mod writer;
 
+pub use disk::{FreeSpace, free_space};
+pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;
 pub use serve::{PublishOptions, ServeError, ServeOptions, Started, serve};
 pub use slot::StoreOpener;

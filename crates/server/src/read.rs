@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
-use logwood_proto::{MULTIPROOF_INDICES_MAX, PAGE_ENTRIES_MAX, Reason, hashes_to_bytes, range_proof_to_message, v1};
+use logwood_proto::{Reason, hashes_to_bytes, range_proof_to_message, v1};
 use logwood_sequencer::Level;
-use logwood_store::{HeadQuery, LogQuery, Lookup};
-use tokio::sync::mpsc;
+use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, Lookup};
+use prost::Message;
 use tonic::Status;
 
 use crate::core::{Core, check_known};
+use crate::limits::HEAD_BYTES_MAX;
 use crate::publisher::published;
 use crate::registry::{LogHandle, RETIRED, Shown};
+use crate::service::Answers;
 use crate::status;
 
-/// Most bytes of entries in one message of `ReadEntries`.
-const READ_MESSAGE_BYTES_MAX: usize = 256 * 1024 - 8 * 1024;
+/// Most heads of the history that a watcher reads at once.
+const WATCH_HEADS_MAX: usize = 32;
 
 /// Where an entry is asked for.
 pub(crate) enum By<'a> {
@@ -40,12 +42,20 @@ pub(crate) fn level(field: &str, level: i32) -> Result<Level, Status> {
     }
 }
 
-fn page(page_size: u32) -> Result<usize, Status> {
+fn page(core: &Core, page_size: u32) -> Result<usize, Status> {
+    let most = core.bounds.limits.page_entries();
     match usize::try_from(page_size) {
-        Ok(0) => Ok(PAGE_ENTRIES_MAX),
-        Ok(size) if size <= PAGE_ENTRIES_MAX => Ok(size),
-        _ => Err(status::invalid("page_size", format!("a page has at most {PAGE_ENTRIES_MAX} elements"))),
+        Ok(0) => Ok(most),
+        Ok(size) if size <= most => Ok(size),
+        _ => Err(status::invalid("page_size", format!("a page has at most {most} elements"))),
     }
+}
+
+/// Whether one more element of a page still fits an answer, which has so many bytes already.
+fn fits(core: &Core, bytes: &mut usize, element: &impl Message) -> bool {
+    // A tag, a length, and what follows the page.
+    *bytes += element.encoded_len() + 8;
+    *bytes + HEAD_BYTES_MAX <= core.bounds.limits.answer_bytes()
 }
 
 pub(crate) fn list_tree_heads(
@@ -53,7 +63,7 @@ pub(crate) fn list_tree_heads(
     request: &v1::ListTreeHeadsRequest,
 ) -> Result<v1::ListTreeHeadsResponse, Status> {
     let log = core.log(&request.log)?;
-    let page = page(request.page_size)?;
+    let page = page(core, request.page_size)?;
     check_known(request.known_size, log.visible_size().0)?;
     let Some(newest) = log.shown_published() else {
         return Ok(v1::ListTreeHeadsResponse { heads: Vec::new(), next_size: None });
@@ -66,12 +76,17 @@ pub(crate) fn list_tree_heads(
     let mut stored = core.store()?.heads(log.number, query, page + 1).map_err(status::read)?;
     // What is stored is served only once the anchor has it.
     stored.retain(|head| head.head.size <= newest.head.size);
-    let next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
+    let mut next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
     let mut heads = Vec::with_capacity(stored.len());
-    let mut known_size = request.known_size;
+    let (mut known_size, mut bytes) = (request.known_size, 0);
     for head in &stored {
         let shown = Shown::published(&published(&log.settings.origin, head)?, log.released.load_full());
-        heads.push(core.signed_head(&log, &shown, base(known_size, &shown))?);
+        let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
+        if !fits(core, &mut bytes, &signed) {
+            next_size = Some(head.head.size.0);
+            break;
+        }
+        heads.push(signed);
         known_size = known_size.max(head.head.size.0);
     }
     Ok(v1::ListTreeHeadsResponse { heads, next_size })
@@ -85,7 +100,7 @@ fn base(known_size: u64, shown: &Shown) -> u64 {
 pub(crate) async fn watch_tree_heads(
     core: Arc<Core>,
     request: v1::WatchTreeHeadsRequest,
-    answers: mpsc::Sender<Result<v1::WatchTreeHeadsResponse, Status>>,
+    answers: Answers<v1::WatchTreeHeadsResponse>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
     level("level", request.level)?;
@@ -98,17 +113,18 @@ pub(crate) async fn watch_tree_heads(
         // What is stored is served only once the anchor has it.
         while let Some(newest) = newest.filter(|newest| newest.0 >= from) {
             let mut page =
-                core.store()?.heads(log.number, HeadQuery::FromSize(from), PAGE_ENTRIES_MAX).map_err(status::read)?;
+                core.store()?.heads(log.number, HeadQuery::FromSize(from), WATCH_HEADS_MAX).map_err(status::read)?;
             page.retain(|head| head.head.size <= newest);
             if page.is_empty() {
                 break;
             }
             for head in page {
+                let room = core.bounds.stream_answer().await;
                 let shown = Shown::published(&published(&log.settings.origin, &head)?, log.released.load_full());
                 let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
                 known_size = known_size.max(head.head.size.0);
                 from = head.head.size.0 + 1;
-                if answers.send(Ok(v1::WatchTreeHeadsResponse { head: Some(signed) })).await.is_err() {
+                if !answers.send(v1::WatchTreeHeadsResponse { head: Some(signed) }, room).await {
                     return Ok(());
                 }
             }
@@ -164,7 +180,7 @@ pub(crate) fn get_entry(core: &Core, request: &v1::GetEntryRequest) -> Result<v1
 pub(crate) async fn read_entries(
     core: Arc<Core>,
     request: v1::ReadEntriesRequest,
-    answers: mpsc::Sender<Result<v1::ReadEntriesResponse, Status>>,
+    answers: Answers<v1::ReadEntriesResponse>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
     let mut shown = Core::shown(&log)?;
@@ -185,10 +201,11 @@ pub(crate) async fn read_entries(
         let size = shown.head.size.0;
         let end = if request.end_index == 0 { size } else { request.end_index };
         while next < end {
+            let room = core.bounds.stream_answer().await;
             let answer = read_some(&core, &log, &shown, next..end, known_size)?;
             next += answer.entries.len() as u64;
             known_size = size;
-            if answers.send(Ok(answer)).await.is_err() {
+            if !answers.send(answer, room).await {
                 return Ok(());
             }
         }
@@ -214,12 +231,14 @@ fn read_some(
     known_size: u64,
 ) -> Result<v1::ReadEntriesResponse, Status> {
     let store = core.store()?;
-    let (first, end) = (LeafIndex(range.start), LeafIndex(range.end));
-    let mut entries = store.entries(log.number, first, end, READ_MESSAGE_BYTES_MAX).map_err(status::read)?;
+    let page = core.bounds.limits.page_entries();
+    let (first, end) = (LeafIndex(range.start), LeafIndex(range.end.min(range.start + page as u64)));
+    // The store stops once it has so many bytes: one entry more than these may be there. Each has a tag and a length.
+    let bytes_max = core.bounds.limits.stream_answer_bytes() - ENTRY_BYTES_MAX - 4 * page - HEAD_BYTES_MAX;
+    let entries = store.entries(log.number, first, end, bytes_max).map_err(status::read)?;
     if entries.is_empty() {
         return Err(Status::data_loss("entries are missing; the operator must run `logwood fsck`"));
     }
-    entries.truncate(PAGE_ENTRIES_MAX);
     let covered = range.start..range.start + entries.len() as u64;
     let proof = core.shared.nodes.range(&*store, (log.number, shown.view()), covered, shown.head.size);
     Ok(v1::ReadEntriesResponse {
@@ -274,11 +293,9 @@ pub(crate) fn get_inclusion_proofs(
     let shown = Core::shown(&log)?;
     let size = proof_size(request.size, shown.head.size.0)?;
     let count = request.indices.len();
-    if count == 0 || count > MULTIPROOF_INDICES_MAX {
-        return Err(status::invalid(
-            "indices",
-            format!("a multiproof has 1 to {MULTIPROOF_INDICES_MAX} indices, not {count}"),
-        ));
+    let count_max = core.bounds.limits.multiproof_indices();
+    if count == 0 || count > count_max {
+        return Err(status::invalid("indices", format!("a multiproof has 1 to {count_max} indices, not {count}")));
     }
     if !request.indices.is_sorted_by(|a, b| a < b) {
         return Err(status::invalid("indices", "must be strictly increasing"));
@@ -342,17 +359,37 @@ pub(crate) fn get_consistency_proof(
 }
 
 pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1::ListLogsResponse, Status> {
-    let page = page(request.page_size)?;
+    let page = page(core, request.page_size)?;
     if request.page_token.len() > 64 {
         return Err(status::invalid("page_token", "is none that this server gave out"));
     }
     let query = LogQuery::After { name: &request.page_token, logs_max: page + 1 };
     let mut records = core.store()?.logs(query).map_err(status::read)?;
-    let more = records.len() > page;
+    let mut more = records.len() > page;
     records.truncate(page);
-    let next_page_token = records.last().filter(|_| more).map(|last| last.settings.name.clone()).unwrap_or_default();
-    let logs = records.iter().map(|record| core.log(&record.settings.name).map(|log| Core::info(&log)));
-    Ok(v1::ListLogsResponse { logs: logs.collect::<Result<_, _>>()?, next_page_token })
+    let (mut logs, mut bytes) = (Vec::new(), 0);
+    for record in records {
+        let info = match core.log(&record.settings.name) {
+            Ok(log) => Core::info(&log),
+            Err(status) => {
+                tracing::error!(log = record.settings.name, %status, "a log is listed, but cannot be served");
+                unserved(record)
+            }
+        };
+        if !fits(core, &mut bytes, &info) {
+            more = true;
+            break;
+        }
+        logs.push(info);
+    }
+    let next_page_token = logs.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+    Ok(v1::ListLogsResponse { logs, next_page_token })
+}
+
+/// A log that cannot be loaded, as it is listed: it lets out no head, so that its size is 0.
+fn unserved(LogRecord { settings, state, .. }: LogRecord) -> v1::LogInfo {
+    let (state, seal) = Core::state(&state);
+    v1::LogInfo { name: settings.name, origin: settings.origin, vkeys: settings.vkeys, state, size: 0, seal }
 }
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {

@@ -2,45 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use logwood_proto::v1::admin_service_server::AdminServiceServer;
-use logwood_proto::v1::log_service_server::LogServiceServer;
-use logwood_proto::{Coalesced, v1};
+use logwood_proto::v1;
 use logwood_sequencer::Level;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
-use crate::admin::{Admin, create_log};
+use crate::admin::create_log;
 use crate::anchor::Anchor;
+use crate::bounds::Bounds;
 use crate::core::Core;
+use crate::disk::{DiskReserve, FreeSpace};
+use crate::limits::Limits;
 use crate::nodes::Nodes;
 use crate::publisher::{self, WANTED_MAX};
 use crate::registry::Registry;
-use crate::service::Service;
 use crate::slot::{StoreOpener, StoreSlot};
+use crate::transport;
 use crate::writer::{self, Command, Shared};
 
 /// The log that a first run makes.
 const DEFAULT_LOG: &str = "default";
 
-/// How long calls may take to finish once the server stops, in milliseconds.
-const STOP_MS: u64 = 5_000;
-
-/// Flow-control windows: 256 KiB a stream, 1 MiB a connection.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// Streams of one connection at once.
-const STREAMS_MAX: u32 = 1_000;
+/// How long publishing the last heads may take, once every call has ended.
+const LAST_HEADS: Duration = Duration::from_millis(2_500);
 
 /// What to serve, and where.
 pub struct ServeOptions {
@@ -58,6 +48,10 @@ pub struct ServeOptions {
     pub publishing: PublishOptions,
     /// Opens the store.
     pub opener: StoreOpener,
+    /// Every limit.
+    pub limits: Limits,
+    /// Says how much disk is free where the data is.
+    pub free_space: FreeSpace,
 }
 
 /// When heads are published, and what appends wait for.
@@ -103,10 +97,10 @@ pub struct Started {
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The store cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(Box<dyn std::error::Error + Send + Sync>),
     /// A directory, socket or thread could not be made.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Io {
         /// What was tried.
         action: String,
@@ -137,13 +131,18 @@ pub async fn serve(
     started: impl FnOnce(&Started),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    // First of all: an occupied port leaves nothing behind.
+    let listener = TcpListener::bind(options.grpc).await.map_err(io(format!("listen on {}", options.grpc)))?;
+    let grpc = listener.local_addr().map_err(io("read the gRPC address"))?;
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
-    // Only now: the store's lock says that no other process of this directory is using the anchor.
+    // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
     let anchor = Anchor::open(&options.anchor).map_err(io(format!("open the anchor {}", options.anchor.display())))?;
+    let admin = bind_admin(&options.admin)?;
     let Some(store) = slot.get() else { return Err(ServeError::Store("the store is closed".into())) };
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
+    let disk = Arc::new(DiskReserve::new(options.limits.disk_reserve_bytes(), options.free_space));
     let shared = Arc::new(Shared {
         slot,
         nodes: Nodes::new(),
@@ -152,36 +151,30 @@ pub async fn serve(
         epoch: AtomicU64::new(0),
         anchor,
         anchor_every_round: options.publishing.anchor_every_round,
+        disk: Arc::clone(&disk),
     });
+    let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
+    let bounds = Bounds::new(options.limits, Arc::clone(&disk), stopped);
     let (public_url, publishing) = (options.public_url, options.publishing);
     let (wanted, wants) = mpsc::channel(WANTED_MAX);
     let (inbox, secret) = (Arc::clone(&commands), &state.identity_secret);
-    let core = Core::new(Arc::clone(&shared), inbox, secret, public_url, (publishing, wanted));
+    let core = Core::new(Arc::clone(&shared), bounds, inbox, secret, public_url, (publishing, wanted));
     let core = Arc::new(core);
     let publisher = tokio::spawn(publisher::run(Arc::clone(&core), wants));
 
     let (default_log, created) = default_log(&core).await?;
-    let listener = TcpListener::bind(options.grpc).await.map_err(io(format!("listen on {}", options.grpc)))?;
-    let grpc = listener.local_addr().map_err(io("read the gRPC address"))?;
-    // The data directory's lock is held: a socket that is still there is a dead process's.
-    match std::fs::remove_file(&options.admin) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io(format!("replace {}", options.admin.display()))(error));
-        }
-        _ => {}
-    }
-    let admin = UnixListener::bind(&options.admin).map_err(io(format!("listen on {}", options.admin.display())))?;
     started(&Started { grpc, default_log, created });
 
-    let (stopping, stopped) = watch::channel(false);
+    let disk = tokio::spawn(disk.watch());
     tokio::spawn(async move {
         stop.await;
         stopping.send_replace(true);
     });
-    let outcome = run(&core, listener, admin, stopped).await;
+    let outcome = Box::pin(transport::run(&core, listener, admin)).await;
 
     publish_all(&core).await;
+    disk.abort();
     publisher.abort();
     let (done, flushed) = oneshot::channel();
     let _ = commands.send(Command::Stop(done));
@@ -199,9 +192,20 @@ async fn publish_all(core: &Core) {
             tracing::warn!(log = log.settings.name, %status, "the last head was not published");
         }
     }));
-    if tokio::time::timeout(Duration::from_millis(STOP_MS / 2), published).await.is_err() {
+    if tokio::time::timeout(LAST_HEADS, published).await.is_err() {
         tracing::warn!("not every last head was published in time; they are once their logs are touched again");
     }
+}
+
+/// The data directory's lock is held: a socket that is still there is a dead process's.
+fn bind_admin(path: &Path) -> Result<UnixListener, ServeError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io(format!("replace {}", path.display()))(error));
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(io(format!("listen on {}", path.display())))
 }
 
 /// The log `default`: made on a first run.
@@ -216,59 +220,4 @@ async fn default_log(core: &Core) -> Result<(v1::LogInfo, bool), ServeError> {
         }
         Err(status) => Err(failed(status)),
     }
-}
-
-async fn run(
-    core: &Arc<Core>,
-    listener: TcpListener,
-    admin: UnixListener,
-    stopped: watch::Receiver<bool>,
-) -> Result<(), ServeError> {
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<LogServiceServer<Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were compiled with the services");
-    let service = LogServiceServer::new(Service(Arc::clone(core)))
-        .max_decoding_message_size(logwood_proto::BATCH_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(logwood_proto::ANSWER_BYTES_MAX);
-    let server = |stopped: &watch::Receiver<bool>| {
-        let mut stopped = stopped.clone();
-        let stop = async move {
-            let _ = stopped.wait_for(|&stopped| stopped).await;
-        };
-        let server = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(STREAMS_MAX)
-            .tcp_nodelay(true);
-        (server, stop)
-    };
-    // The builder's own setting does not reach the sockets of a listener that it is given.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let incoming = incoming.map(|io| io.map(Coalesced::new));
-    let (mut public, stop_public) = server(&stopped);
-    let public = public
-        .add_service(service)
-        .add_service(health)
-        .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, stop_public);
-    let (mut private, stop_private) = server(&stopped);
-    let private = private
-        .add_service(AdminServiceServer::new(Admin(Arc::clone(core))))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(admin), stop_private);
-
-    let mut deadline = stopped;
-    let deadline = async move {
-        let _ = deadline.wait_for(|&stopped| stopped).await;
-        tokio::time::sleep(Duration::from_millis(STOP_MS)).await;
-    };
-    tokio::select! {
-        outcome = async { tokio::try_join!(public, private) } => { outcome?; }
-        // Streams that do not end by themselves (followers, watchers) are cut off here.
-        () = deadline => tracing::info!("some calls did not end in time; closing"),
-    }
-    Ok(())
 }

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logwood_store::LogStore;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 /// Opens the store of the data directory.
 pub type StoreOpener =
     Arc<dyn Fn() -> Result<Arc<dyn LogStore>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
-/// How long a reload waits for reads on the old handle, in milliseconds.
-const DRAIN_MS: u64 = 5_000;
+/// How long a reload waits for reads on the old handle.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often it looks whether they are over.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// The store, or nothing while it is being opened again.
 pub(crate) struct StoreSlot {
     store: Mutex<Option<Arc<dyn LogStore>>>,
-    drained: Condvar,
     opener: StoreOpener,
 }
 
@@ -24,7 +26,7 @@ impl StoreSlot {
     /// Opens the store for the first time.
     pub(crate) fn open(opener: StoreOpener) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let store = opener()?;
-        Ok(Self { store: Mutex::new(Some(store)), drained: Condvar::new(), opener })
+        Ok(Self { store: Mutex::new(Some(store)), opener })
     }
 
     /// The open store. `None` while it reloads.
@@ -37,16 +39,16 @@ impl StoreSlot {
     /// Opening makes durable anew whatever it finds (the contract of [`LogStore`]), so that nothing is signed that
     /// only the page cache holds.
     pub(crate) fn reload(&self) -> Result<Arc<dyn LogStore>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut slot = self.store.lock();
-        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS);
-        if let Some(old) = slot.take() {
+        // Not held while waiting: reads that come meanwhile find no store, and are told to retry.
+        let old = self.store.lock().take();
+        if let Some(old) = old {
+            let deadline = Instant::now() + DRAIN;
             while Arc::strong_count(&old) > 1 && Instant::now() < deadline {
-                self.drained.wait_for(&mut slot, Duration::from_millis(5));
+                std::thread::park_timeout(DRAIN_LOOK);
             }
-            drop(old);
         }
         let store = (self.opener)()?;
-        *slot = Some(Arc::clone(&store));
+        *self.store.lock() = Some(Arc::clone(&store));
         Ok(store)
     }
 

@@ -133,3 +133,10 @@ pub(crate) fn node(error: NodeError) -> Status {
         NodeError::Read(error) => read(error),
     }
 }
+
+/// A message is larger than its method takes. No retry helps, so none is suggested.
+pub(crate) fn message_too_large(bytes: usize, bytes_max: usize) -> Status {
+    let message = format!("a message of {bytes} bytes is over this method's limit of {bytes_max} bytes");
+    let details = ErrorDetails::with_quota_failure_violation("message", message.clone());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}

@@ -10,10 +10,9 @@
 //! a round takes whatever has queued when the committer is free.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use logwood_merkle::{Hash, LeafIndex};
@@ -28,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::anchor::{Anchor, Anchored};
 use crate::clock::now_ms;
+use crate::disk::{DiskReserve, is_disk_full};
 use crate::inbox::{Inbox, WakeFor};
 use crate::nodes::Nodes;
 use crate::queue::Room;
@@ -38,7 +38,7 @@ mod backlog;
 
 use backlog::Backlog;
 
-/// How often a store that closed on a full disk is opened again, while there is nothing else to do.
+/// How often it is looked whether a full disk has room again.
 const RELOAD_RETRY: Duration = Duration::from_secs(2);
 
 /// What a handler learns when its round is released.
@@ -92,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) anchor: Anchor,
     /// Rounds are anchored before their heads are signed.
     pub(crate) anchor_every_round: bool,
+    pub(crate) disk: Arc<DiskReserve>,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);
@@ -127,6 +128,7 @@ pub(crate) fn start(
         filled: VecDeque::new(),
         packed: Vec::new(),
         disk_was_full: false,
+        reload_at: None,
         stopping: None,
     };
     std::thread::Builder::new().name("planner".into()).spawn(move || planner.run())?;
@@ -145,8 +147,10 @@ struct Planner {
     filled: VecDeque<(RoundNumber, LogNumber, u64)>,
     /// Bundles that were packed from their pieces and wait for a round to ride on.
     packed: Vec<(LogNumber, PackedBundle)>,
-    /// The last failure was a full disk: reloading is tried until there is room.
+    /// The last failure was a full disk: reloading waits until there is room, and is tried again if it fails.
     disk_was_full: bool,
+    /// When that is looked at next.
+    reload_at: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -156,10 +160,10 @@ impl Planner {
         loop {
             let wake_for = if self.idle { WakeFor::AnyEntry } else { WakeFor::ManyEntries };
             self.inbox.take(&mut commands, wake_for, RELOAD_RETRY);
-            if commands.is_empty() && self.disk_was_full {
+            commands.drain(..).for_each(|command| self.obey(command));
+            if self.reload_at.is_some_and(|at| at <= Instant::now()) {
                 self.reload(true);
             }
-            commands.drain(..).for_each(|command| self.obey(command));
             self.absorb();
             if self.idle {
                 self.seal();
@@ -178,6 +182,12 @@ impl Planner {
 
     fn obey(&mut self, command: Command) {
         match command {
+            // Halted: nothing is planned on what may not be there.
+            Command::Create(_, _, ticket) | Command::SetState(_, _, ticket) | Command::Publish(_, ticket)
+                if self.store.is_none() =>
+            {
+                let _ = ticket.reply.send(Err(WriteError::Halted));
+            }
             Command::Submit(submission) if self.sequencer.is_loaded(submission.log) => self.backlog.push(submission),
             // Loaded before a reload: the caller retries and loads it anew.
             Command::Submit(submission) => drop(submission),
@@ -328,49 +338,43 @@ impl Planner {
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.filled.clear();
         self.packed.clear();
-        self.shared.registry.clear();
-        self.shared.nodes.clear();
+        self.sequencer = Sequencer::new(RoundNumber(0));
+        self.store = None;
         self.reload(matches!(error, CommitError::Unknown { .. }));
         self.idle = true;
     }
 
+    /// Begins anew from storage, which is opened again if what it holds is not known.
+    ///
+    /// Until it is closed for that, reads go on from the old handle, under the heads that were released before: these
+    /// are durable, whatever became of the round that failed. On a full disk that is until there is room.
     fn reload(&mut self, reopen: bool) {
+        self.reload_at = self.disk_was_full.then(|| Instant::now() + RELOAD_RETRY);
+        if reopen && self.disk_was_full && !self.shared.disk.has_room() {
+            return;
+        }
         let reopened = if reopen {
-            self.store = None;
             self.shared.slot.reload()
         } else {
             self.shared.slot.get().ok_or_else(|| "the store is closed".into())
         };
+        self.shared.registry.clear();
+        self.shared.nodes.clear();
         let last = reopened.and_then(|store| Ok((store.state()?.round, store)));
         match last {
             Ok((last, store)) => {
                 self.sequencer = Sequencer::new(last);
                 self.store = Some(store);
-                self.disk_was_full = false;
+                (self.disk_was_full, self.reload_at) = (false, None);
                 self.shared.halted.store(false, Ordering::Release);
                 tracing::info!(round = %last, "serving writes again");
             }
             Err(error) => {
                 let retry = self.disk_was_full;
                 tracing::error!(%error, retry, "the store cannot be opened again: free the disk, or restart the process");
-                self.sequencer = Sequencer::new(RoundNumber(0));
-                self.store = None;
             }
         }
     }
-}
-
-/// Whether a failure was that of a full disk. Engines report it as the system's text, not always as an `io::Error`.
-fn is_disk_full(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if kind == Some(std::io::ErrorKind::StorageFull) || error.to_string().contains("No space left on device") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The bundles whose last piece is in `round`.

@@ -1,0 +1,83 @@
+//! The two gRPC listeners: services, HTTP/2 settings, and the end of both.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use logwood_proto::v1::admin_service_server::AdminServiceServer;
+use logwood_proto::v1::log_service_server::LogServiceServer;
+use logwood_proto::{Coalesced, v1};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tower::layer::util::{Identity, Stack};
+
+use crate::admin::Admin;
+use crate::calls::CallLayer;
+use crate::connections;
+use crate::core::Core;
+use crate::limits::Limits;
+use crate::serve::ServeError;
+use crate::service::Service;
+
+/// Streams that were reset for errors of the peer, until its connection is closed. hyper's own default.
+const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
+
+/// Serves both until the server stops and every call has ended, or the time for that is over.
+pub(crate) async fn run(core: &Arc<Core>, listener: TcpListener, admin: UnixListener) -> Result<(), ServeError> {
+    let limits = core.bounds.limits;
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<LogServiceServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were compiled with the services");
+    // The layer refuses what is too large; tonic's own limits only must not be smaller.
+    let service = LogServiceServer::new(Service(Arc::clone(core)))
+        .max_decoding_message_size(limits.batch_message_bytes())
+        .max_encoding_message_size(limits.answer_bytes());
+    // The builder's own setting does not reach the sockets of a listener that it is given.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let calls = CallLayer::new(limits);
+    let incoming = incoming.map(|io| io.map(Coalesced::new));
+    let public = server(&limits, &calls)
+        .add_service(service)
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(connections::limit(incoming, &limits), stopping(core));
+    let private = server(&limits, &calls)
+        .add_service(AdminServiceServer::new(Admin(Arc::clone(core))))
+        .serve_with_incoming_shutdown(connections::limit(UnixListenerStream::new(admin), &limits), stopping(core));
+
+    let deadline = async {
+        stopping(core).await;
+        tokio::time::sleep(limits.stop()).await;
+    };
+    tokio::select! {
+        outcome = async { tokio::try_join!(public, private) } => { outcome?; }
+        // Whoever leaves answers unread is cut off here.
+        () = deadline => tracing::info!("some calls did not end in time; closing"),
+    }
+    Ok(())
+}
+
+fn server(limits: &Limits, calls: &CallLayer) -> Server<Stack<CallLayer, Identity>> {
+    let settings = limits.settings();
+    Server::builder()
+        .initial_stream_window_size(settings.stream_window_kib * 1024)
+        .initial_connection_window_size(settings.connection_window_kib * 1024)
+        .max_concurrent_streams(settings.connection_streams)
+        .max_frame_size(settings.frame_kib * 1024)
+        .http2_max_header_list_size(settings.header_list_kib * 1024)
+        .http2_max_pending_accept_reset_streams(Some(settings.pending_resets as usize))
+        .http2_max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS_MAX))
+        .http2_keepalive_interval(Some(limits.keepalive_interval()))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout()))
+        .layer(calls.clone())
+}
+
+fn stopping(core: &Arc<Core>) -> impl Future<Output = ()> + Send + use<> {
+    let core = Arc::clone(core);
+    async move { drop(core.bounds.stopping().await) }
+}
