@@ -26,7 +26,8 @@ mod tail;
 mod view;
 
 pub use plan::{
-    Answer, Found, NewEntry, Placement, ROUND_BYTES_MAX, ROUND_ENTRIES_MAX, SealedRound, Sequencer, Submission,
+    Answer, Found, NewEntry, Placement, ROUND_BYTES_MAX, ROUND_ENTRIES_MAX, RoundLimits, SealedRound, Sequencer,
+    Submission,
 };
 pub use publisher::{Level, Publication};
 pub use tail::{LoadError, LogTail};

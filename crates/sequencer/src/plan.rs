@@ -13,11 +13,26 @@ use logwood_store::{
 use crate::publisher::Publication;
 use crate::{LogTail, LogView};
 
-/// Most entries of one round. Bounds its latency, and its memory together with [`ROUND_BYTES_MAX`].
+/// Most entries of one round, by default. Bounds its latency, and its memory together with [`ROUND_BYTES_MAX`].
 pub const ROUND_ENTRIES_MAX: usize = 8_192;
 
 /// Most entry bytes of one round. A single submission may exceed it, alone.
 pub const ROUND_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How large a round may grow before it is full. The last submission may exceed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundLimits {
+    /// Entries.
+    pub entries_max: usize,
+    /// Bytes of entries.
+    pub bytes_max: usize,
+}
+
+impl Default for RoundLimits {
+    fn default() -> Self {
+        Self { entries_max: ROUND_ENTRIES_MAX, bytes_max: ROUND_BYTES_MAX }
+    }
+}
 
 /// An entry that wants an index.
 #[derive(Clone, Debug)]
@@ -88,6 +103,7 @@ pub struct SealedRound<T> {
 /// Owner of the tails of all loaded logs. Plans ahead of the disk; dropped whole if a commit fails.
 #[derive(Debug)]
 pub struct Sequencer<T> {
+    limits: RoundLimits,
     last: RoundNumber,
     tails: HashMap<LogNumber, LogTail>,
     open: BTreeMap<LogNumber, OpenLog>,
@@ -120,6 +136,7 @@ impl<T> Sequencer<T> {
     pub fn new(last: RoundNumber) -> Self {
         Self {
             last,
+            limits: RoundLimits::default(),
             tails: HashMap::new(),
             open: BTreeMap::new(),
             open_entries: 0,
@@ -129,6 +146,12 @@ impl<T> Sequencer<T> {
             in_flight: VecDeque::new(),
             open_identities: Vec::new(),
         }
+    }
+
+    /// As [`new`](Self::new), with rounds of another size.
+    #[must_use]
+    pub fn with_limits(last: RoundNumber, limits: RoundLimits) -> Self {
+        Self { limits, ..Self::new(last) }
     }
 
     /// Whether the log's tail is in memory.
@@ -145,7 +168,8 @@ impl<T> Sequencer<T> {
     /// How many more entries and bytes of them the open round should take. The last submission may exceed it.
     #[must_use]
     pub fn room(&self) -> (usize, usize) {
-        (ROUND_ENTRIES_MAX.saturating_sub(self.open_entries), ROUND_BYTES_MAX.saturating_sub(self.open_bytes))
+        let RoundLimits { entries_max, bytes_max } = self.limits;
+        (entries_max.saturating_sub(self.open_entries), bytes_max.saturating_sub(self.open_bytes))
     }
 
     /// Whether the open round should take no more entries.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use logwood_proto::{BATCH_ENTRIES_MAX, IDENTITY_BYTES_MAX, MULTIPROOF_INDICES_MAX, PAGE_ENTRIES_MAX};
+use logwood_sequencer::RoundLimits;
 use logwood_store::ENTRY_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -59,6 +60,10 @@ pub struct LimitSettings {
     pub queue_entries: u32,
     /// Bytes of entries that wait for a round, over all logs.
     pub queue_mib: u32,
+    /// Entries of one round.
+    pub round_entries: u32,
+    /// Bytes of entries of one round.
+    pub round_mib: u32,
     /// Calls at once, over all connections of a listener.
     pub calls: u32,
     /// Connections at once, on the public port and on the admin socket each.
@@ -106,6 +111,8 @@ impl Default for LimitSettings {
             wait_ms: 10_000,
             queue_entries: 65_536,
             queue_mib: 64,
+            round_entries: 8_192,
+            round_mib: 16,
             calls: 16_384,
             connections: 256,
             connection_streams: 1_000,
@@ -161,7 +168,7 @@ fn kib(bytes: usize) -> u32 {
 
 impl LimitSettings {
     /// Each setting with the range in which it works, given the others.
-    fn ranges(&self) -> [(&'static str, u32, RangeInclusive<u32>); 29] {
+    fn ranges(&self) -> [(&'static str, u32, RangeInclusive<u32>); 31] {
         const MINUTE_MS: u32 = 60_000;
         let fixed = |most: usize| 1..=u32::try_from(most).expect("a contract's limit is small");
         let message_kib = self.batch_message_kib.max(self.append_message_kib).max(self.other_message_kib);
@@ -187,6 +194,9 @@ impl LimitSettings {
             ("wait-ms", self.wait_ms, 1..=MINUTE_MS),
             ("queue-entries", self.queue_entries, self.batch_entries..=1 << 24),
             ("queue-mib", self.queue_mib, self.batch_message_kib.div_ceil(1_024)..=4_095),
+            // A batch enters one round.
+            ("round-entries", self.round_entries, self.batch_entries..=65_536),
+            ("round-mib", self.round_mib, self.batch_message_kib.div_ceil(1_024)..=256),
             ("calls", self.calls, 1..=1 << 20),
             ("connections", self.connections, 1..=65_536),
             ("connection-streams", self.connection_streams, 1..=65_536),
@@ -281,6 +291,10 @@ impl Limits {
 
     pub(crate) const fn queue_bytes(&self) -> usize {
         self.0.queue_mib as usize * MIB
+    }
+
+    pub(crate) const fn round(&self) -> RoundLimits {
+        RoundLimits { entries_max: self.0.round_entries as usize, bytes_max: self.0.round_mib as usize * MIB }
     }
 
     pub(crate) const fn calls(&self) -> usize {

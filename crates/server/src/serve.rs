@@ -152,6 +152,7 @@ pub async fn serve(
         anchor,
         anchor_every_round: options.publishing.anchor_every_round,
         disk: Arc::clone(&disk),
+        round: options.limits.round(),
     });
     let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_sequencer::{
-    Answer, Found, Level, LogTail, LogView, Placement, Publication, SealedRound, Sequencer, Submission,
+    Answer, Found, Level, LogTail, LogView, Placement, Publication, RoundLimits, SealedRound, Sequencer, Submission,
 };
 use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, Round, RoundNumber,
@@ -93,6 +93,7 @@ pub(crate) struct Shared {
     /// Rounds are anchored before their heads are signed.
     pub(crate) anchor_every_round: bool,
     pub(crate) disk: Arc<DiskReserve>,
+    pub(crate) round: RoundLimits,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);
@@ -120,7 +121,7 @@ pub(crate) fn start(
     let planner = Planner {
         shared: Arc::clone(shared),
         store: Some(store),
-        sequencer: Sequencer::new(last),
+        sequencer: Sequencer::with_limits(last, shared.round),
         inbox: Arc::clone(&inbox),
         rounds: Some(rounds),
         backlog: Backlog::default(),
@@ -338,7 +339,7 @@ impl Planner {
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.filled.clear();
         self.packed.clear();
-        self.sequencer = Sequencer::new(RoundNumber(0));
+        self.sequencer = Sequencer::with_limits(RoundNumber(0), self.shared.round);
         self.store = None;
         self.reload(matches!(error, CommitError::Unknown { .. }));
         self.idle = true;
@@ -363,7 +364,7 @@ impl Planner {
         let last = reopened.and_then(|store| Ok((store.state()?.round, store)));
         match last {
             Ok((last, store)) => {
-                self.sequencer = Sequencer::new(last);
+                self.sequencer = Sequencer::with_limits(last, self.shared.round);
                 self.store = Some(store);
                 (self.disk_was_full, self.reload_at) = (false, None);
                 self.shared.halted.store(false, Ordering::Release);
