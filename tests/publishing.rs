@@ -78,6 +78,7 @@ fn cosigned_at(head: &v1::SignedTreeHead, keys: &[VerifierKey]) -> u64 {
     let note = SignedNote::parse(&head.checkpoint).expect("a note");
     let verified = note.verify(keys).expect("verifies");
     assert_eq!(verified.len(), 2, "a line of each key");
+    assert!(head.time_is_cosigned, "and the answer says so");
     let key = keys.iter().find(|key| key.kind() == SignatureType::MlDsa44Cosignature).expect("a key of type 0x06");
     let line = verified.into_iter().find(|line| line.claims(key)).expect("its line");
     key.timestamp(&line.bytes).expect("a cosignature")
@@ -104,6 +105,7 @@ async fn a_log_with_an_ml_dsa_key_cosigns_what_it_publishes_and_renews_it() {
         renewed = cosigned_at(&head(&mut rpc, "audit", v1::HeadLevel::Published).await, &keys);
     }
     assert!(renewed > first, "time goes on though nothing is appended");
+    assert!(!head(&mut rpc, "default", v1::HeadLevel::Published).await.time_is_cosigned, "that log has one key");
     rpc.append(append("audit", "entry")).await.expect("appended");
     drop(rpc);
     server.stop();

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use logwood_merkle::{CompactRange, Hash, LeafIndex, TileId, TileNodes, TreeHead};
-use logwood_note::{Checkpoint, VerifierKey};
+use logwood_note::{SignedNote, VerifierKey};
+use logwood_sequencer::publisher::note;
 use logwood_store::{Entry, HeadQuery, IdentityHash, IndexRow, LogRecord, LogStore, PublishedHead, ReadError};
 use rayon::prelude::*;
 
@@ -114,12 +115,13 @@ fn stored_heads(
 }
 
 fn check_signature(record: &LogRecord, head: &PublishedHead, key: &VerifierKey) -> anyhow::Result<()> {
-    let (origin, size) = (record.settings.origin.clone(), head.head.size);
-    let text = Checkpoint { origin, head: head.head, extensions: Vec::new() }.to_text();
-    let mut ours =
-        head.signatures.iter().filter(|line| line.name == key.name() && line.key_id == key.id().0).peekable();
-    let signed = ours.peek().is_some() && ours.all(|line| key.verify(text.as_bytes(), &line.signature));
-    if signed { Ok(()) } else { Err(differs(format!("the published head of size {size} has no good signature"))) }
+    let bad = |problem: &dyn std::fmt::Display| {
+        differs(format!("the published head of size {} has no good signature: {problem}", head.head.size))
+    };
+    let note = note::published_note(&record.settings.origin, head).map_err(|error| bad(&error))?;
+    let note = SignedNote::parse(&note).map_err(|error| bad(&error))?;
+    note.verify(std::slice::from_ref(key)).map_err(|error| bad(&error))?;
+    Ok(())
 }
 
 type Leaf = (Hash, Option<IdentityHash>);

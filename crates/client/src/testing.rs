@@ -56,5 +56,6 @@ pub(crate) fn signed(leaves: &[Hash], known: u64) -> v1::SignedTreeHead {
         consistency: hashes_to_bytes(&proof),
         level: v1::HeadLevel::Signed.into(),
         time_ms: 1_700_000_000_000,
+        time_is_cosigned: false,
     }
 }

@@ -295,8 +295,13 @@ impl Core {
             Level::Published => v1::HeadLevel::Published,
             Level::Witnessed => v1::HeadLevel::Witnessed,
         };
-        let (checkpoint, time_ms) = (shown.note.clone(), shown.time_ms);
-        Ok(v1::SignedTreeHead { checkpoint, consistency, level: level.into(), time_ms })
+        Ok(v1::SignedTreeHead {
+            checkpoint: shown.note.clone(),
+            consistency,
+            level: level.into(),
+            time_ms: shown.time_ms,
+            time_is_cosigned: shown.time_is_cosigned,
+        })
     }
 
     /// How long an append waits for a level that is not reached yet. It may ask for less (0: it does not), but not for

@@ -46,7 +46,8 @@ pub(crate) fn published(origin: &str, stored: &PublishedHead) -> Result<Publishe
         tracing::error!(origin, size = %stored.head.size, %error, "a stored head is damaged");
         Status::data_loss("a stored head is damaged; the operator must run `logwood fsck`")
     })?;
-    Ok(Published { head: stored.head, note: Bytes::from(note), time_ms: stored.time_ms })
+    let time_is_cosigned = note::time_is_cosigned(origin, stored);
+    Ok(Published { head: stored.head, note: Bytes::from(note), time_ms: stored.time_ms, time_is_cosigned })
 }
 
 /// Publishes the latest head of `log` and waits until it can be seen. Returns at once if it can be, or if the log

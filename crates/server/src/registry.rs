@@ -66,6 +66,8 @@ pub(crate) struct Shown {
     /// The checkpoint.
     pub(crate) note: Bytes,
     pub(crate) time_ms: u64,
+    /// A cosignature in the note says that second too.
+    pub(crate) time_is_cosigned: bool,
     /// Reaches as far as `head`, or further.
     hashes: Arc<Released>,
 }
@@ -73,13 +75,14 @@ pub(crate) struct Shown {
 impl Shown {
     pub(crate) fn signed(released: Arc<Released>) -> Self {
         let (head, note, time_ms) = (released.view.head(), released.note.clone(), released.time_ms);
-        Self { head, level: Level::Signed, note, time_ms, hashes: released }
+        Self { head, level: Level::Signed, note, time_ms, time_is_cosigned: false, hashes: released }
     }
 
     /// * `hashes` - loaded after `published`: what is published was released before, so they reach that far.
     pub(crate) fn published(published: &Published, hashes: Arc<Released>) -> Self {
-        let Published { head, note, time_ms } = published;
-        Self { head: *head, level: Level::Published, note: note.clone(), time_ms: *time_ms, hashes }
+        let Published { head, note, time_ms, time_is_cosigned } = published;
+        let (head, note, level) = (*head, note.clone(), Level::Published);
+        Self { head, level, note, time_ms: *time_ms, time_is_cosigned: *time_is_cosigned, hashes }
     }
 
     /// Where the hashes of proofs are. Proofs must be asked for at sizes up to that of `head`.
@@ -101,6 +104,8 @@ pub(crate) struct Published {
     pub(crate) head: TreeHead,
     pub(crate) note: Bytes,
     pub(crate) time_ms: u64,
+    /// A cosignature in the note says that second too.
+    pub(crate) time_is_cosigned: bool,
 }
 
 /// Signs heads, and refuses to fork.

@@ -6,6 +6,9 @@ use logwood_note::{Checkpoint, KeyError, KeyId, KeyName, NoteError, NoteSignatur
 use logwood_store::{HeadSignature, PublishedHead};
 use thiserror::Error;
 
+/// A timestamp and a signature of ML-DSA-44 (C2SP tlog-cosignature, "Format"; FIPS 204 §4).
+const COSIGNATURE_BYTES: usize = 8 + 2_420;
+
 /// A stored head is no note that a log can have published.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StoredNoteError {
@@ -37,6 +40,16 @@ pub fn checkpoint_text(origin: &str, head: TreeHead) -> String {
     Checkpoint { origin: origin.to_owned(), head, extensions: Vec::new() }.to_text()
 }
 
+/// Whether the log's own cosignature (type 0x06) says the time of `head` too, in whole seconds. Whether it is good is
+/// not looked at.
+#[must_use]
+pub fn time_is_cosigned(origin: &str, head: &PublishedHead) -> bool {
+    head.signatures.iter().any(|line| {
+        let seconds = line.signature.first_chunk().map(|seconds| u64::from_be_bytes(*seconds));
+        line.name == origin && line.signature.len() == COSIGNATURE_BYTES && seconds == Some(head.time_ms / 1_000)
+    })
+}
+
 /// The signatures of `note` as they are stored.
 ///
 /// # Errors
@@ -56,7 +69,7 @@ pub fn stored(line: &NoteSignature) -> HeadSignature {
 #[cfg(test)]
 mod tests {
     use logwood_merkle::{Hash, TreeSize};
-    use logwood_note::{SigningKey, sign_checkpoint};
+    use logwood_note::{CosigningKey, SignatureType, SigningKey, sign_checkpoint};
 
     use super::*;
 
@@ -67,6 +80,22 @@ mod tests {
         let note = sign_checkpoint(&key, "example.org/log", &head);
         let published = PublishedHead { head, time_ms: 1, signatures: signatures(&note).expect("a note") };
         assert_eq!(published_note("example.org/log", &published).expect("a note"), note);
+    }
+
+    #[test]
+    fn only_a_cosignature_of_the_same_second_covers_the_time() {
+        let name = "example.org/log";
+        let head = TreeHead { size: TreeSize(42), root: Hash::leaf(b"root") };
+        let key = CosigningKey::generate(name, SignatureType::MlDsa44Cosignature).expect("a key");
+        let line = |seconds| stored(&key.cosign(&checkpoint_text(name, head), seconds).expect("cosigned"));
+        let covered = |origin: &str, signatures: Vec<HeadSignature>| {
+            time_is_cosigned(origin, &PublishedHead { head, time_ms: 5_999, signatures })
+        };
+        assert!(covered(name, vec![line(5)]));
+        assert!(!covered(name, vec![line(6)]), "another second");
+        assert!(!covered("example.org/other", vec![line(5)]), "somebody else's");
+        let signing = SigningKey::from_seed(name, &[7; 32]).expect("a key");
+        assert!(!covered(name, signatures(&sign_checkpoint(&signing, name, &head)).expect("a note")), "says no time");
     }
 
     #[test]
