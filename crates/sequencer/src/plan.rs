@@ -105,7 +105,9 @@ pub struct SealedRound<T> {
 pub struct Sequencer<T> {
     limits: RoundLimits,
     last: RoundNumber,
-    tails: HashMap<LogNumber, LogTail>,
+    /// Up to here rounds are durable.
+    adopted: RoundNumber,
+    tails: HashMap<LogNumber, Tail>,
     open: BTreeMap<LogNumber, OpenLog>,
     open_entries: usize,
     open_bytes: usize,
@@ -114,6 +116,13 @@ pub struct Sequencer<T> {
     identities: HashMap<(LogNumber, IdentityHash), Found>,
     in_flight: VecDeque<(RoundNumber, Vec<(LogNumber, IdentityHash)>)>,
     open_identities: Vec<(LogNumber, IdentityHash)>,
+}
+
+/// The tail of a log, and the last round that was planned on it.
+#[derive(Debug)]
+struct Tail {
+    tail: LogTail,
+    planned: RoundNumber,
 }
 
 /// What the open round does to one log.
@@ -137,6 +146,7 @@ impl<T> Sequencer<T> {
         Self {
             last,
             limits: RoundLimits::default(),
+            adopted: last,
             tails: HashMap::new(),
             open: BTreeMap::new(),
             open_entries: 0,
@@ -162,7 +172,25 @@ impl<T> Sequencer<T> {
 
     /// Takes over the tail of a log that was rebuilt from storage.
     pub fn load(&mut self, log: LogNumber, tail: LogTail) {
-        self.tails.insert(log, tail);
+        self.tails.insert(log, Tail { tail, planned: self.adopted });
+    }
+
+    /// Whether storage holds all that was planned of a log, so that its tail could be read from there again.
+    #[must_use]
+    pub fn is_durable(&self, log: LogNumber) -> bool {
+        let planned = self.tails.get(&log).map(|tail| tail.planned);
+        !self.open.contains_key(&log) && planned.is_none_or(|planned| planned <= self.adopted)
+    }
+
+    /// Forgets the tail of a log. [`load`](Self::load) brings it back.
+    ///
+    /// # Panics
+    ///
+    /// If not [everything](Self::is_durable) of it is durable: a tail that was read from storage would be too short,
+    /// and indices would be given twice.
+    pub fn unload(&mut self, log: LogNumber) {
+        assert!(self.is_durable(log), "a tail stays in memory while storage is behind it");
+        self.tails.remove(&log);
     }
 
     /// How many more entries and bytes of them the open round should take. The last submission may exceed it.
@@ -217,7 +245,7 @@ impl<T> Sequencer<T> {
         if let Some(Found { index, leaf }) = known {
             return if leaf == entry.leaf { Placement::Duplicate(index) } else { Placement::Taken(index) };
         }
-        let tail = self.tails.get_mut(&log).expect("the driver loads a log before it submits to it");
+        let Tail { tail, .. } = self.tails.get_mut(&log).expect("the driver loads a log before it submits to it");
         let open = self.open.entry(log).or_default();
         if open.entries.is_empty() {
             open.first = tail.size.0;
@@ -236,7 +264,7 @@ impl<T> Sequencer<T> {
 
     /// Plans a new log into the open round; it can be submitted to at once.
     pub fn create(&mut self, log: LogNumber, settings: LogSettings) {
-        self.tails.insert(log, LogTail::empty());
+        self.load(log, LogTail::empty());
         self.open.entry(log).or_default().create = Some(settings);
     }
 
@@ -283,7 +311,10 @@ impl<T> Sequencer<T> {
         self.last = self.last.next();
         let mut round = Round { number: self.last, logs: Vec::with_capacity(open.len()) };
         for (log, open) in open {
-            let view = self.tails.get(&log).map(LogTail::view);
+            let view = self.tails.get_mut(&log).map(|tail| {
+                tail.planned = self.last;
+                tail.tail.view()
+            });
             sealed.tiles.extend(open.tiles.iter().map(|(id, tile)| (log, *id, Arc::clone(tile))));
             if let Some(view) = view.as_ref().filter(|_| open.create.is_some() || !open.entries.is_empty()) {
                 sealed.views.push((log, view.clone()));
@@ -298,6 +329,7 @@ impl<T> Sequencer<T> {
 
     /// Round `number` is durable: storage answers for its identities from now on.
     pub fn adopt(&mut self, number: RoundNumber) {
+        self.adopted = number;
         while let Some((_, identities)) = self.in_flight.pop_front_if(|(round, _)| *round <= number) {
             for key in identities {
                 self.identities.remove(&key);

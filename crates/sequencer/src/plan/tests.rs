@@ -150,3 +150,26 @@ proptest! {
         prop_assert_eq!(kept, given);
     }
 }
+
+#[test]
+fn a_tail_stays_until_storage_holds_all_of_it() {
+    let mut sequencer = sequencer();
+    assert!(sequencer.is_durable(LOG), "what was loaded is stored");
+    absorb(&mut sequencer, vec![entry(1, 8)]);
+    assert!(!sequencer.is_durable(LOG), "an entry is planned");
+    assert!(sequencer.seal(0).is_some());
+    assert!(!sequencer.is_durable(LOG), "its round is in flight");
+    sequencer.adopt(RoundNumber(42));
+    assert!(sequencer.is_durable(LOG));
+    sequencer.unload(LOG);
+    assert!(!sequencer.is_loaded(LOG));
+}
+
+#[test]
+#[should_panic(expected = "a tail stays in memory while storage is behind it")]
+fn a_tail_that_is_ahead_of_storage_is_never_forgotten() {
+    let mut sequencer = sequencer();
+    absorb(&mut sequencer, vec![entry(1, 8)]);
+    let _ = sequencer.seal(0);
+    sequencer.unload(LOG);
+}
