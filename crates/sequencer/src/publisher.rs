@@ -136,6 +136,11 @@ pub enum Event {
     },
     /// Another process has taken the anchor over: nothing is published any more.
     Foreign,
+    /// A log went out of memory. It must have been [idle](Publisher::is_idle); it comes back as [`Event::Loaded`].
+    Unloaded {
+        /// Which.
+        log: LogNumber,
+    },
     /// The store was opened anew: every log is forgotten, and comes back as [`Event::Loaded`].
     Reset,
 }

@@ -1,7 +1,7 @@
 //! What every rpc does: find the log, check sizes, make the head that an answer holds.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -146,6 +146,7 @@ impl Core {
             released: arc_swap::ArcSwap::from_pointee(released),
             published: watch::Sender::new(published),
             settings: record.settings,
+            touched: AtomicU64::new(u64::MAX),
         }))
     }
 

@@ -88,6 +88,8 @@ pub struct LimitSettings {
     pub keepalive_timeout_ms: u32,
     /// How long calls may take to finish once the server stops.
     pub stop_ms: u32,
+    /// Logs kept in memory. One that nobody uses is read from storage when it is next touched.
+    pub logs_in_memory: u32,
     /// Free space under which appends are refused. 0: they never are.
     pub disk_reserve_mib: u32,
 }
@@ -125,6 +127,7 @@ impl Default for LimitSettings {
             keepalive_interval_ms: 30_000,
             keepalive_timeout_ms: 20_000,
             stop_ms: 5_000,
+            logs_in_memory: 1_000,
             disk_reserve_mib: 2_048,
         }
     }
@@ -168,7 +171,7 @@ fn kib(bytes: usize) -> u32 {
 
 impl LimitSettings {
     /// Each setting with the range in which it works, given the others.
-    fn ranges(&self) -> [(&'static str, u32, RangeInclusive<u32>); 31] {
+    fn ranges(&self) -> [(&'static str, u32, RangeInclusive<u32>); 32] {
         const MINUTE_MS: u32 = 60_000;
         let fixed = |most: usize| 1..=u32::try_from(most).expect("a contract's limit is small");
         let message_kib = self.batch_message_kib.max(self.append_message_kib).max(self.other_message_kib);
@@ -211,6 +214,7 @@ impl LimitSettings {
             ("keepalive-timeout-ms", self.keepalive_timeout_ms, 1_000..=MINUTE_MS),
             // With the last heads and the last round after that, 10 s are not exceeded.
             ("stop-ms", self.stop_ms, 0..=5_000),
+            ("logs-in-memory", self.logs_in_memory, 1..=1 << 20),
             ("disk-reserve-mib", self.disk_reserve_mib, 0..=1 << 24),
         ]
     }
@@ -323,6 +327,10 @@ impl Limits {
 
     pub(crate) fn stop(&self) -> Duration {
         ms(self.0.stop_ms)
+    }
+
+    pub(crate) const fn logs_in_memory(&self) -> usize {
+        self.0.logs_in_memory as usize
     }
 
     pub(crate) const fn disk_reserve_bytes(&self) -> u64 {

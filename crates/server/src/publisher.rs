@@ -33,6 +33,9 @@ use crate::writer::Command;
 /// Requests and outcomes that may wait for the task.
 pub(crate) const WANTED_MAX: usize = 64;
 
+/// Logs that are asked to go out of memory at once.
+const EVICTED_MAX: usize = 256;
+
 /// Somebody waits until a head of this size is published.
 pub(crate) struct Wanted {
     log: LogNumber,
@@ -86,7 +89,10 @@ pub(crate) async fn run(core: Arc<Core>, mut wanted: mpsc::Receiver<Wanted>) {
                 None => return,
             },
             Some(event) = ended.recv() => driver.handle(event),
-            () = tokio::time::sleep_until(wake) => driver.look_around(),
+            () = tokio::time::sleep_until(wake) => {
+                driver.look_around();
+                driver.make_room();
+            }
         }
         driver.poll();
     }
@@ -132,6 +138,7 @@ impl Driver {
                 let _ = request.reply.send(Err(status::halted()));
             }
         }
+        self.forget_evicted();
         for handle in self.core.shared.registry.all() {
             let number = handle.number;
             if !self.known.contains_key(&number) {
@@ -143,6 +150,35 @@ impl Driver {
             }
             self.look_at(number);
         }
+    }
+
+    /// Lets go of the logs that are not in memory any more, or came back as another handle.
+    fn forget_evicted(&mut self) {
+        let registry = &self.core.shared.registry;
+        let is_gone = |log: &LogNumber, (handle, _): &mut (Arc<LogHandle>, _)| {
+            registry.by_number(*log).is_none_or(|present| !Arc::ptr_eq(&present, handle))
+        };
+        let gone: Vec<_> = self.known.extract_if(is_gone).map(|(log, _)| log).collect();
+        for log in gone {
+            self.handle(Event::Unloaded { log });
+        }
+    }
+
+    /// Asks the logs that were not used for longest to go, if there are more in memory than there should be. A log whose
+    /// signatures are renewed stays: somebody must do it.
+    fn make_room(&mut self) {
+        let registry = &self.core.shared.registry;
+        registry.tick();
+        let surplus = registry.len().saturating_sub(self.core.bounds.limits.logs_in_memory()).min(EVICTED_MAX);
+        if surplus == 0 {
+            return;
+        }
+        let mut idle: Vec<_> =
+            self.known.values().filter(|(handle, _)| self.publisher.is_idle(handle.number)).collect();
+        idle.sort_by_key(|(handle, _)| handle.touched.load(Ordering::Relaxed));
+        let handles = idle.into_iter().take(surplus).map(|(handle, _)| Arc::clone(handle)).collect();
+        // A planner that has ended keeps nothing in memory.
+        let _ = self.core.commands.send(Command::Evict(handles));
     }
 
     fn look_at(&mut self, log: LogNumber) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use tokio::sync::watch;
 
 /// In place of a size: the log was taken out of memory, and its handle learns nothing more.
 pub(crate) const RETIRED: u64 = u64::MAX;
+
+/// Who holds a handle of which nobody makes use: the registry, twice, the publisher, and whoever asks.
+const IDLE_HOLDERS: usize = 4;
 
 /// A log in memory.
 pub(crate) struct LogHandle {
@@ -34,9 +38,17 @@ pub(crate) struct LogHandle {
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
     /// Tells readers that follow the tail: the size of the largest head that is let out, or [`RETIRED`].
     pub(crate) grown: watch::Sender<u64>,
+    /// [`Registry::tick`] as of the last call that named the log.
+    pub(crate) touched: AtomicU64,
 }
 
 impl LogHandle {
+    /// Whether storage and anchor hold all that was signed, so that nothing is lost if the handle goes.
+    pub(crate) fn is_settled(&self) -> bool {
+        let published = self.published.borrow().as_ref().map(|published| published.head);
+        self.signer.is_none() || published == Some(self.released.load().view.head())
+    }
+
     /// The largest head that the log lets out: receipts, proofs, entries and tiles go up to it and no further. `None`
     /// if the log shows published heads only, and there is none yet.
     pub(crate) fn shown(&self) -> Option<Shown> {
@@ -188,11 +200,19 @@ pub(crate) struct Registry {
     by_number: RwLock<HashMap<LogNumber, Arc<LogHandle>>>,
     /// What this process signed last, for logs that a reload took out of memory.
     signed: Mutex<HashMap<LogNumber, TreeHead>>,
+    /// Tells the order in which logs were used last.
+    now: AtomicU64,
 }
 
 impl Registry {
     pub(crate) fn new(keys: PathBuf) -> Self {
-        Self { keys, by_name: RwLock::default(), by_number: RwLock::default(), signed: Mutex::default() }
+        Self {
+            keys,
+            by_name: RwLock::default(),
+            by_number: RwLock::default(),
+            signed: Mutex::default(),
+            now: AtomicU64::new(0),
+        }
     }
 
     /// Where the log's key of type 0x01 is.
@@ -217,7 +237,9 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<LogHandle>> {
-        self.by_name.read().get(name).cloned()
+        let found = self.by_name.read().get(name).cloned()?;
+        found.touched.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(found)
     }
 
     pub(crate) fn by_number(&self, number: LogNumber) -> Option<Arc<LogHandle>> {
@@ -231,6 +253,27 @@ impl Registry {
 
     pub(crate) fn all(&self) -> Vec<Arc<LogHandle>> {
         self.by_name.read().values().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.read().len()
+    }
+
+    /// Moves the time that [`LogHandle::touched`] is told in.
+    pub(crate) fn tick(&self) {
+        self.now.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a settled log out of memory, unless somebody makes use of it: who holds its handle may be about to append.
+    pub(crate) fn evict(&self, handle: &Arc<LogHandle>) -> bool {
+        let (mut by_name, mut by_number) = (self.by_name.write(), self.by_number.write());
+        let is_present = by_number.get(&handle.number).is_some_and(|present| Arc::ptr_eq(present, handle));
+        if !is_present || !handle.is_settled() || Arc::strong_count(handle) > IDLE_HOLDERS {
+            return false;
+        }
+        by_number.remove(&handle.number);
+        by_name.remove(&handle.settings.name);
+        true
     }
 
     /// The last head that this process signed for the log.

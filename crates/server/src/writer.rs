@@ -31,7 +31,7 @@ use crate::disk::{DiskReserve, is_disk_full};
 use crate::inbox::{Inbox, WakeFor};
 use crate::nodes::Nodes;
 use crate::queue::Room;
-use crate::registry::{Registry, Released};
+use crate::registry::{LogHandle, Registry, Released};
 use crate::slot::StoreSlot;
 
 mod backlog;
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     SetState(LogNumber, LogState, Ticket),
     /// Heads for the histories of at least one log.
     Publish(Vec<Publication>, Ticket),
+    /// Logs that may go out of memory.
+    Evict(Vec<Arc<LogHandle>>),
     Committed(RoundNumber),
     Idle,
     Failed(CommitError, Vec<Ticket>),
@@ -215,6 +217,7 @@ impl Planner {
                 }
                 self.sequencer.answer_after(first, ticket);
             }
+            Command::Evict(handles) => handles.iter().for_each(|handle| self.evict(handle)),
             Command::Committed(round) => {
                 self.sequencer.adopt(round);
                 self.pack(round);
@@ -222,6 +225,15 @@ impl Planner {
             Command::Idle => self.idle = true,
             Command::Failed(error, tickets) => self.fail(&error, tickets),
             Command::Stop(done) => self.stopping = Some(done),
+        }
+    }
+
+    /// Takes a log out of memory if storage holds all of it. It comes back when it is next touched; what is loaded then
+    /// arrives here after this command, whatever the loader saw.
+    fn evict(&mut self, handle: &Arc<LogHandle>) {
+        let log = handle.number;
+        if !self.backlog.holds(log) && self.sequencer.is_durable(log) && self.shared.registry.evict(handle) {
+            self.sequencer.unload(log);
         }
     }
 

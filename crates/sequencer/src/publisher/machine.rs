@@ -132,8 +132,19 @@ impl Publisher {
                 self.actions.extend(self.logs.keys().map(|&log| Action::Failed { log, step: Step::Foreign }));
                 self.forget();
             }
+            Event::Unloaded { log } => drop(self.logs.remove(&log)),
             Event::Reset => self.forget(),
         }
+    }
+
+    /// Whether a log may go out of memory: nothing of it is on its way, and nobody waits for it to be renewed.
+    #[must_use]
+    pub fn is_idle(&self, log: LogNumber) -> bool {
+        self.logs.get(&log).is_some_and(|log| {
+            let released = log.released.as_ref().map(|(head, _)| *head);
+            let is_published = released.is_none() || released == log.served;
+            is_published && !log.renews && !log.wanted && matches!(log.phase, Phase::Idle)
+        })
     }
 
     /// What to do now. Call it after events, and when [`wake_ms`](Self::wake_ms) says so.

@@ -1,3 +1,5 @@
+//! Bodies under the shared budget: slow, endless, broken off.
+
 use std::future::poll_fn;
 use std::task::Waker;
 

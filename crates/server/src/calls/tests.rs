@@ -1,3 +1,5 @@
+//! Calls over the limit, and those that outlive it.
+
 use http_body_util::{BodyExt as _, Full};
 use tonic::Code;
 use tower::{ServiceExt as _, service_fn};

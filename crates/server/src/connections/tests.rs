@@ -1,3 +1,5 @@
+//! Connections over the limit, silent ones, and peers that take nothing.
+
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_stream::iter;

@@ -24,6 +24,11 @@ impl Backlog {
         queue.push_back(submission);
     }
 
+    /// Whether something of a log waits.
+    pub(super) fn holds(&self, log: LogNumber) -> bool {
+        self.queues.contains_key(&log)
+    }
+
     /// The next submissions, log by log in turn, until they are at least so many entries or bytes.
     pub(super) fn take(&mut self, entries_max: usize, bytes_max: usize) -> Vec<Submission<Ticket>> {
         let (mut taken, mut entries, mut bytes) = (Vec::new(), 0, 0);

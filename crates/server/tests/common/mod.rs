@@ -1,0 +1,108 @@
+//! A server in the test's own process, on a disk that the test commands.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use logwood_merkle::{LeafIndex, TileId};
+use logwood_proto::v1::log_service_client::LogServiceClient;
+use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, Started, serve};
+use logwood_store::{
+    CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogStore, Lookup, MemoryDisk, MemoryStore,
+    PublishedHead, ReadError, Round, StoreState,
+};
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+
+/// A disk that can be full.
+#[derive(Clone, Default)]
+pub(crate) struct Disk {
+    memory: MemoryDisk,
+    pub(crate) is_full: Arc<AtomicBool>,
+    pub(crate) free: Arc<AtomicU64>,
+    /// How often its store was opened.
+    pub(crate) opened: Arc<AtomicU64>,
+    /// How often a log was loaded from it.
+    pub(crate) loaded: Arc<AtomicU64>,
+}
+
+struct Store {
+    inner: MemoryStore,
+    is_full: Arc<AtomicBool>,
+    loaded: Arc<AtomicU64>,
+}
+
+impl LogStore for Store {
+    fn commit(&self, round: &Round) -> Result<(), CommitError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(CommitError::Unknown { source: io::Error::from(io::ErrorKind::StorageFull).into() });
+        }
+        self.inner.commit(round)
+    }
+
+    fn state(&self) -> Result<StoreState, ReadError> {
+        self.inner.state()
+    }
+
+    fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
+        if matches!(query, LogQuery::Name(_)) {
+            self.loaded.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner.logs(query)
+    }
+
+    fn entries(&self, log: LogNumber, first: LeafIndex, end: LeafIndex, max: usize) -> Result<Vec<Entry>, ReadError> {
+        self.inner.entries(log, first, end, max)
+    }
+
+    fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
+        self.inner.tiles(log, tiles)
+    }
+
+    fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+        self.inner.find(log, lookups)
+    }
+
+    fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
+        self.inner.heads(log, query, heads_max)
+    }
+
+    fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
+        self.inner.visit_index(log, visit)
+    }
+}
+
+/// A server on `disk`; it stops when the sender is dropped.
+pub(crate) async fn start(
+    disk: &Disk,
+    data: &Path,
+    (limits, publishing): (LimitSettings, PublishOptions),
+) -> (oneshot::Sender<()>, LogServiceClient<Channel>) {
+    let (opening, free) = (disk.clone(), Arc::clone(&disk.free));
+    let options = ServeOptions {
+        data: data.to_owned(),
+        grpc: "127.0.0.1:0".parse().expect("an address"),
+        admin: data.join("admin.sock"),
+        anchor: data.join("ANCHOR"),
+        public_url: None,
+        publishing,
+        opener: Arc::new(move || {
+            opening.opened.fetch_add(1, Ordering::SeqCst);
+            let inner = MemoryStore::open(&opening.memory)?;
+            let (is_full, loaded) = (Arc::clone(&opening.is_full), Arc::clone(&opening.loaded));
+            Ok(Arc::new(Store { inner, is_full, loaded }) as Arc<dyn LogStore>)
+        }),
+        limits: Limits::try_from(limits).expect("valid limits"),
+        free_space: Arc::new(move || Ok(free.load(Ordering::SeqCst))),
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let tell = move |started: &Started| tell.send(started.grpc).expect("the test waits");
+        serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
+    });
+    let address = told.await.expect("starts");
+    (stop, LogServiceClient::connect(format!("http://{address}")).await.expect("it listens"))
+}
