@@ -14,6 +14,8 @@ use logwood_client::{Client, ClientOptions, NewEntry};
 use logwood_note::{Receipt, VerifierKey};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
+use logwood_store::{LogQuery, LogStore as _};
+use logwood_store_rocksdb::RocksStore;
 use tokio::sync::Mutex;
 
 const KILLS: usize = 10;
@@ -128,6 +130,36 @@ impl Load {
             }
         }
     }
+}
+
+#[test]
+fn bundles_filled_before_a_kill_are_packed_after_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let append = |server: &Server, lines: std::ops::Range<u32>| {
+        let events: Vec<_> = lines.map(|line| format!("event {line}\n")).collect();
+        std::fs::write(dir.path().join("events"), events.concat()).expect("written");
+        let appended = Command::new(env!("CARGO_BIN_EXE_logwood"))
+            .args(["append", "--server", &server.url, "--client-state", "state", "events"])
+            .current_dir(dir.path())
+            .output()
+            .expect("append runs");
+        assert!(appended.status.success(), "{}", String::from_utf8_lossy(&appended.stderr));
+    };
+    let unpacked = || {
+        let store = RocksStore::open_read_only(&data.join("db")).expect("the store opens");
+        store.logs(LogQuery::Name("default")).expect("readable").remove(0).unpacked
+    };
+    let server = Server::start(&data, 0, &[]);
+    append(&server, 0..200);
+    append(&server, 200..256);
+    drop(server);
+    assert_eq!(unpacked(), [0], "no round came that could take the bundle along");
+    let server = Server::start(&data, 0, &[]);
+    append(&server, 256..257);
+    append(&server, 257..258);
+    drop(server);
+    assert!(unpacked().is_empty(), "the next rounds replaced the pieces");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use crate::view::{LogView, grow};
 pub struct LogTail {
     pub(crate) size: TreeSize,
     pub(crate) edge: Vec<Arc<TileNodes>>,
+    unpacked: Vec<u64>,
 }
 
 /// Why a log cannot be served.
@@ -35,7 +36,7 @@ impl LogTail {
     /// The tail of a new log.
     #[must_use]
     pub fn empty() -> Self {
-        Self { size: TreeSize(0), edge: Vec::new() }
+        Self { size: TreeSize(0), edge: Vec::new(), unpacked: Vec::new() }
     }
 
     /// Rebuilds the right edge from at most 255 entries and 255 tiles a level, and compares its root with the head.
@@ -65,12 +66,18 @@ impl LogTail {
             }
             edge.push(Arc::new(TileNodes::from_hashes(&hashes).map_err(|error| damaged(error.to_string()))?));
         }
-        let tail = Self { size: head.size, edge };
+        let tail = Self { size: head.size, edge, unpacked: record.unpacked.clone() };
         let rebuilt = tail.view().head();
         if rebuilt != head {
             return Err(damaged(format!("its entries give root {}, the stored head says {}", rebuilt.root, head.root)));
         }
         Ok(tail)
+    }
+
+    /// Full bundles that lay in pieces when the log was loaded, lowest first: a process before this one filled them.
+    #[must_use]
+    pub fn unpacked(&self) -> &[u64] {
+        &self.unpacked
     }
 
     /// What readers see of the log at this size.

@@ -197,6 +197,9 @@ impl Planner {
             // A tail that was read before a reload may lack what the reload found.
             Command::Load(epoch, log, tail) => {
                 if epoch == self.shared.epoch.load(Ordering::Acquire) && !self.sequencer.is_loaded(log) {
+                    for bundle in tail.unpacked().iter().rev() {
+                        self.filled.push_front((RoundNumber(0), log, *bundle));
+                    }
                     self.sequencer.load(log, tail);
                 }
             }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use logwood_store::ReadError;
+use logwood_store::{ReadError, RoundNumber};
 use thiserror::Error;
 
 const LOCK_FILE: &str = "logwood.lock";
@@ -50,6 +50,22 @@ pub enum OpenError {
         /// What the engine reported.
         #[source]
         source: rocksdb::Error,
+    },
+    /// The look-up index is not that of the entries.
+    #[error(
+        "the look-up index in {dir} is not that of its entries: it ends at round {watermark}, the entries want one that \
+         ends between {trimmed} and {last}; `logwood repair --rebuild-index` makes it anew, nothing is lost",
+        dir = dir.display()
+    )]
+    Index {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The last round in the index.
+        watermark: RoundNumber,
+        /// Rounds up to this one left no other trace: the index must hold them.
+        trimmed: RoundNumber,
+        /// The last round of the store: the index must hold none above.
+        last: RoundNumber,
     },
     /// The directory or its lock file cannot be used.
     #[error("{dir} cannot be used; check that it exists and that this user may write there", dir = dir.display())]

@@ -1,7 +1,7 @@
 //! Keys: fixed-width, big-endian, prefixed by the log's number. `docs/format.md` shows every byte.
 
 use logwood_merkle::{LeafIndex, TileId};
-use logwood_store::LogNumber;
+use logwood_store::{LogNumber, RoundNumber};
 
 /// Bytes of an index: 2^40 entries a log.
 pub(crate) const INDEX_BYTES: usize = 5;
@@ -33,6 +33,11 @@ pub(crate) const KIND_LEAF: u8 = 1;
 /// Families of `meta` keys, by their first byte.
 pub(crate) const META_STORE: &[u8] = b"S";
 pub(crate) const META_ROUND: &[u8] = b"R";
+/// What a round appended, until the index has it; the number of the round follows.
+pub(crate) const META_APPENDED: &[u8] = b"X";
+
+/// `index`: the last round in it. No log has this number.
+pub(crate) const INDEX_WATERMARK: &[u8] = &[0xff; 4];
 
 fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut key = [0; N];
@@ -109,4 +114,9 @@ pub(crate) fn meta_published(number: LogNumber, size: u64) -> [u8; 13] {
 /// `meta`: the size of a published head, by time.
 pub(crate) fn meta_published_at(number: LogNumber, time_ms: u64, size: u64) -> [u8; 21] {
     concat(&[b"T", &log(number), &time_ms.to_be_bytes(), &size.to_be_bytes()])
+}
+
+/// `meta`: what a round appended.
+pub(crate) fn meta_appended(round: RoundNumber) -> [u8; 9] {
+    concat(&[META_APPENDED, &round.0.to_be_bytes()])
 }

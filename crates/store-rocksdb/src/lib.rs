@@ -4,25 +4,26 @@
 //!   bundles  log, bundle, part      256 entries in zstd frames; beside them their identities (the sidecar)
 //!   pieces   log, first index       entries of a bundle that is not packed yet
 //!   tiles    log, level, index      256 hashes
-//!   index    log, kind, hash        where an entry is: derived, can be rebuilt
-//!   meta     kind, log, ...         store, last round, names, settings, states, heads
+//!   index    log, kind, hash        where an entry is: derived, behind the commit, can be rebuilt
+//!   meta     kind, log, ...         store, last round, names, settings, states, heads, what rounds appended
 //! ```
 //!
 //! `docs/format.md` shows every byte.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use logwood_merkle::{LeafIndex, TileId, TreeHead};
+use logwood_merkle::{LeafIndex, TileId};
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogRound, LogState,
-    LogStore, Lookup, PackedBundle, PublishedHead, ReadError, Refusal, Round, RoundNumber, StoreState, StoredHead,
+    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogStore, Lookup,
+    PublishedHead, ReadError, Round, StoreState,
 };
 use parking_lot::Mutex;
-use rocksdb::{ColumnFamily, DB, ErrorKind, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, Options, WriteOptions};
 use thiserror::Error;
 
 mod error;
@@ -31,32 +32,37 @@ mod keys;
 mod options;
 mod read;
 mod values;
+mod wal;
+mod write;
 
 pub use error::OpenError;
+use index::{Index, Limits};
+pub use wal::{TornTail, TornTailError};
+use write::Writer;
 
 /// The engine halted: a commit before this one had an unknown outcome, or rounds are not written here.
 #[derive(Debug, Error)]
 #[error("this handle of the store takes no more rounds; open the store again")]
 pub struct StaleHandle;
 
-/// Settings of logs kept in memory at most: whether each has a leaf index.
-const LEAF_INDEX_CACHE_LOGS_MAX: usize = 4_096;
-
 /// A store in a directory.
 pub struct RocksStore {
-    db: DB,
+    db: Arc<DB>,
+    index: Index,
     writer: Mutex<Writer>,
+    /// The newest round that may be on disk: a head of a later one is not this store's.
+    newest: AtomicU64,
     identity_secret: [u8; 32],
     leaf_secret: [u8; 32],
     // Held until the database is closed: fields are dropped in order.
     _lock: File,
 }
 
-struct Writer {
-    round: RoundNumber,
-    next_log: LogNumber,
-    halted: bool,
-    leaf_index: HashMap<LogNumber, bool>,
+/// An open database that nothing was read from yet.
+struct Opened {
+    db: DB,
+    index_options: Options,
+    lock: File,
 }
 
 impl RocksStore {
@@ -66,11 +72,17 @@ impl RocksStore {
     ///
     /// [`OpenError`]; each says what to do.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
-        let lock = error::lock(dir)?;
-        let db = DB::open_cf_descriptors(&options::database()?, dir, options::families())
-            .map_err(|source| OpenError::from_engine(dir, source))?;
-        Self::load(db, lock, false)
+        Self::open_with(dir, Limits::default())
+    }
+
+    fn open_with(dir: &Path, limits: Limits) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let opened = Self::open_database(dir)?;
+        let mut store = Self::load(opened.db, opened.lock, (false, limits))?;
+        store.recover_index()?;
+        store.index.start(dir, opened.index_options).map_err(failed)?;
+        Ok(store)
     }
 
     /// Opens the store in `dir` for reading only, for fsck: refused while another process has it open.
@@ -79,13 +91,13 @@ impl RocksStore {
     ///
     /// [`OpenError`]; each says what to do.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
-        if !dir.join("CURRENT").exists() {
-            return Err(OpenError::Missing { dir: dir.to_owned() });
-        }
-        let lock = error::lock(dir)?;
-        let db = DB::open_cf_descriptors_read_only(&options::database()?, dir, options::families(), false)
+        let lock = Self::lock_existing(dir)?;
+        let cache = options::cache();
+        let db = DB::open_cf_descriptors_read_only(&options::database()?, dir, options::families(&cache)?, false)
             .map_err(|source| OpenError::from_engine(dir, source))?;
-        Self::load(db, lock, true)
+        let store = Self::load(db, lock, (true, Limits::default()))?;
+        store.recover_index()?;
+        Ok(store)
     }
 
     /// Closes the store and lets another process have it. Dropping does the same.
@@ -93,7 +105,23 @@ impl RocksStore {
         drop(self);
     }
 
-    fn load(db: DB, lock: File, read_only: bool) -> Result<Self, OpenError> {
+    fn lock_existing(dir: &Path) -> Result<File, OpenError> {
+        if !dir.join("CURRENT").exists() {
+            return Err(OpenError::Missing { dir: dir.to_owned() });
+        }
+        error::lock(dir)
+    }
+
+    fn open_database(dir: &Path) -> Result<Opened, OpenError> {
+        let lock = error::lock(dir)?;
+        let cache = options::cache();
+        let db = DB::open_cf_descriptors(&options::database()?, dir, options::families(&cache)?)
+            .map_err(|source| OpenError::from_engine(dir, source))?;
+        Ok(Opened { db, index_options: options::family(options::INDEX, &cache)?, lock })
+    }
+
+    /// Reads what every store has; the index is empty still.
+    fn load(db: DB, lock: File, (read_only, limits): (bool, Limits)) -> Result<Self, OpenError> {
         let meta = family(&db, options::META);
         let secrets = match db.get_cf(meta, keys::META_STORE)? {
             Some(value) => value,
@@ -102,163 +130,37 @@ impl RocksStore {
             }
             None => make_store(&db)?,
         };
-        let mut reader =
-            values::Reader::new(values::open(keys::META_STORE, &secrets, "the store record")?, "the store record");
+        let what = "the store record";
+        let mut reader = values::Reader::new(values::open(keys::META_STORE, &secrets, what)?, what);
         let (identity_secret, leaf_secret) = (reader.array()?, reader.array()?);
         reader.end()?;
-
-        let (mut round, mut next_log) = (RoundNumber(0), LogNumber(0));
-        if let Some(value) = db.get_cf(meta, keys::META_ROUND)? {
-            let what = "the record of the last round";
-            let mut reader = values::Reader::new(values::open(keys::META_ROUND, &value, what)?, what);
-            (round, next_log) = (RoundNumber(reader.u64()?), LogNumber(reader.u32()?));
-            reader.end()?;
-        }
-        let writer = Writer { round, next_log, halted: read_only, leaf_index: HashMap::new() };
-        let store = Self { db, writer: Mutex::new(writer), identity_secret, leaf_secret, _lock: lock };
-        store.check_heads(round)?;
-        Ok(store)
-    }
-
-    /// Makes the look-up index of all logs anew from entries and sidecars, for `logwood repair --rebuild-index`.
-    ///
-    /// A crash in the middle leaves a part of the index; run it again.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError::Corrupt`] if an entry is damaged, [`ReadError::Unavailable`] if the engine fails.
-    pub fn rebuild_index(&self) -> Result<(), ReadError> {
-        let next_log = self.writer.lock().next_log;
-        for log in (0..next_log.0).map(LogNumber) {
-            self.rebuild_log(log)?;
-        }
-        Ok(())
+        let last = match db.get_cf(meta, keys::META_ROUND)? {
+            Some(value) => values::read_last_round(&value)?,
+            None => values::LastRound::default(),
+        };
+        let db = Arc::new(db);
+        let index = Index::read_only(&db, leaf_secret, limits);
+        let newest = AtomicU64::new(last.round.0);
+        let writer = Mutex::new(Writer::new(last, read_only));
+        Ok(Self { db, index, writer, newest, identity_secret, leaf_secret, _lock: lock })
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
         family(&self.db, name)
     }
+}
 
-    fn has_leaf_index(&self, writer: &mut Writer, log: LogNumber) -> Result<bool, ReadError> {
-        if let Some(known) = writer.leaf_index.get(&log) {
-            return Ok(*known);
-        }
-        let leaf_index = self.settings(log)?.leaf_index;
-        writer.remember(log, leaf_index);
-        Ok(leaf_index)
-    }
-
-    /// Adds all that a round does to one log to `batch`.
-    fn stage(
-        &self,
-        batch: &mut WriteBatch,
-        writer: &mut Writer,
-        number: RoundNumber,
-        round: &LogRound,
-    ) -> Result<(), ReadError> {
-        let (log, meta) = (round.log, self.family(options::META));
-        if let Some(settings) = &round.create {
-            assert_eq!(log, writer.next_log, "a new log takes the next number");
-            writer.next_log = LogNumber(log.0 + 1);
-            writer.remember(log, settings.leaf_index);
-            let key = keys::meta_name(&settings.name);
-            batch.put_cf(meta, &key, values::seal(&key, 4, |value| value.extend(log.0.to_be_bytes())));
-            let key = keys::meta_settings(log);
-            batch.put_cf(meta, key, values::settings(&key, settings));
-            let key = keys::meta_state(log);
-            batch.put_cf(meta, key, values::state(&key, &LogState::Active));
-            let head = StoredHead { head: TreeHead::empty(), round: number, time_ms: settings.created_ms };
-            let key = keys::meta_head(log);
-            batch.put_cf(meta, key, values::stored_head(&key, &head));
-        }
-        if let Some(extension) = &round.extend {
-            for bundle in &extension.bundles {
-                self.stage_bundle(batch, log, bundle);
-            }
-            for piece in &extension.pieces {
-                let key = keys::piece(log, piece.first);
-                batch.put_cf(self.family(options::PIECES), key, values::piece(&key, piece));
-            }
-            for (tile, bytes) in &extension.tiles {
-                let key = keys::tile(log, *tile);
-                let value = values::seal(&key, bytes.len(), |value| value.extend_from_slice(bytes));
-                batch.put_cf(self.family(options::TILES), key, value);
-            }
-            let leaf_secret = self.has_leaf_index(writer, log)?.then_some(&self.leaf_secret);
-            index::write(batch, self.family(options::INDEX), log, (extension, leaf_secret));
-            let head = StoredHead { head: extension.head, round: number, time_ms: extension.time_ms };
-            let key = keys::meta_head(log);
-            batch.put_cf(meta, key, values::stored_head(&key, &head));
-        }
-        for bundle in &round.repacked {
-            self.stage_bundle(batch, log, bundle);
-            for key in self.piece_keys(log, bundle.index)? {
-                batch.single_delete_cf(self.family(options::PIECES), key);
-            }
-        }
-        for size in &round.thinned {
-            self.unstage_head(batch, log, *size)?;
-        }
-        self.stage_heads(batch, log, &round.published)?;
-        if let Some(state) = &round.state {
-            let key = keys::meta_state(log);
-            batch.put_cf(meta, key, values::state(&key, state));
-        }
-        Ok(())
-    }
-
-    fn stage_bundle(&self, batch: &mut WriteBatch, log: LogNumber, bundle: &PackedBundle) {
-        let family = self.family(options::BUNDLES);
-        let key = keys::bundle(log, bundle.index, keys::PART_ENTRIES);
-        batch.put_cf(family, key, values::seal(&key, bundle.data.len(), |value| value.extend_from_slice(&bundle.data)));
-        if bundle.identities.iter().any(Option::is_some) {
-            let key = keys::bundle(log, bundle.index, keys::PART_IDENTITIES);
-            let sidecar = values::seal(&key, 256 * values::IDENTITY_BYTES, |value| {
-                for identity in &bundle.identities {
-                    values::put_identity(value, *identity);
-                }
-            });
-            batch.put_cf(family, key, sidecar);
-        }
-    }
-
-    fn stage_heads(&self, batch: &mut WriteBatch, log: LogNumber, heads: &[PublishedHead]) -> Result<(), ReadError> {
-        let meta = self.family(options::META);
-        for head in heads {
-            let size = head.head.size.0;
-            self.unstage_head(batch, log, size)?;
-            let key = keys::meta_published(log, size);
-            batch.put_cf(meta, key, values::published(&key, head));
-            let key = keys::meta_published_at(log, head.time_ms, size);
-            batch.put_cf(meta, key, values::seal(&key, 0, |_| {}));
-        }
-        Ok(())
-    }
-
-    /// Takes the head of this size out of the history, if it is there.
-    fn unstage_head(&self, batch: &mut WriteBatch, log: LogNumber, size: u64) -> Result<(), ReadError> {
-        let (meta, key) = (self.family(options::META), keys::meta_published(log, size));
-        if let Some(old) = self.get(options::META, &key)? {
-            let old = values::read_published(&key, &old)?;
-            batch.delete_cf(meta, key);
-            batch.delete_cf(meta, keys::meta_published_at(log, old.time_ms, size));
-        }
-        Ok(())
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        // After a failed commit the engine takes nothing more; the next start reads back what is not in a file.
+        let halted = self.writer.get_mut().is_halted();
+        self.index.stop(!halted);
     }
 }
 
 impl fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RocksStore").field("dir", &self.db.path()).finish_non_exhaustive()
-    }
-}
-
-impl Writer {
-    fn remember(&mut self, log: LogNumber, leaf_index: bool) {
-        if self.leaf_index.len() >= LEAF_INDEX_CACHE_LOGS_MAX {
-            self.leaf_index.clear();
-        }
-        self.leaf_index.insert(log, leaf_index);
     }
 }
 
@@ -279,51 +181,13 @@ fn make_store(db: &DB) -> Result<Vec<u8>, OpenError> {
 
 impl LogStore for RocksStore {
     fn commit(&self, round: &Round) -> Result<(), CommitError> {
-        let mut writer = self.writer.lock();
-        if writer.halted {
-            return Err(CommitError::Unknown { source: Box::new(StaleHandle) });
-        }
-        assert_eq!(round.number, writer.round.next(), "rounds are numbered without a gap");
-        let logs_before = writer.next_log;
-        let mut batch = WriteBatch::default();
-        for log_round in &round.logs {
-            if let Err(error) = self.stage(&mut batch, &mut writer, round.number, log_round) {
-                writer.halted = true;
-                return Err(CommitError::Unknown { source: Box::new(error) });
-            }
-        }
-        let next_log = writer.next_log;
-        let value = values::seal(keys::META_ROUND, 12, |value| {
-            value.extend(round.number.0.to_be_bytes());
-            value.extend(next_log.0.to_be_bytes());
-        });
-        batch.put_cf(self.family(options::META), keys::META_ROUND, value);
-
-        let mut synced = WriteOptions::default();
-        synced.set_sync(true);
-        // A stall is then a refusal before the WAL, not an outcome in doubt.
-        synced.set_no_slowdown(true);
-        match self.db.write_opt(batch, &synced) {
-            Ok(()) => {
-                writer.round = round.number;
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::Incomplete => {
-                writer.next_log = logs_before;
-                writer.leaf_index.clear();
-                Err(CommitError::Refused { reason: Refusal::Stalled })
-            }
-            Err(error) => {
-                writer.halted = true;
-                Err(CommitError::Unknown { source: Box::new(error) })
-            }
-        }
+        self.write_round(round)
     }
 
     fn state(&self) -> Result<StoreState, ReadError> {
-        let writer = self.writer.lock();
+        let last = self.writer.lock().last();
         let (identity_secret, leaf_secret) = (self.identity_secret, self.leaf_secret);
-        Ok(StoreState { round: writer.round, next_log: writer.next_log, identity_secret, leaf_secret })
+        Ok(StoreState { round: last.round, next_log: last.next_log, identity_secret, leaf_secret })
     }
 
     fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
@@ -364,7 +228,7 @@ impl LogStore for RocksStore {
     }
 
     fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
-        self.read_index(log, visit)
+        self.index.visit(log, visit)
     }
 }
 

@@ -21,6 +21,8 @@ const MEMTABLES_MAX: i32 = 4;
 /// Unsorted files of a family before a round is refused as stalled: reads slow down with each, so not boundless.
 const FILES_BEFORE_SLOWDOWN: i32 = 48;
 const FILES_BEFORE_STOP: i32 = 64;
+/// The same for `index`: out of reach.
+const INDEX_FILES_MAX: i32 = 1_000;
 /// The engine's own defaults of the rate limiter.
 const RATE_REFILL_US: i64 = 100_000;
 const RATE_FAIRNESS: i32 = 10;
@@ -63,14 +65,21 @@ pub(crate) fn database() -> Result<Options, rocksdb::Error> {
     Ok(options)
 }
 
-/// The column families.
-pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_hyper_clock_cache(CACHE_BYTES, 0);
-    [BUNDLES, TILES, PIECES, INDEX, META].map(|name| ColumnFamilyDescriptor::new(name, family(name, &cache))).into()
+/// The cache that all families share.
+pub(crate) fn cache() -> Cache {
+    Cache::new_hyper_clock_cache(CACHE_BYTES, 0)
 }
 
-fn family(name: &str, cache: &Cache) -> Options {
-    let mut options = Options::default();
+/// The column families.
+pub(crate) fn families(cache: &Cache) -> Result<Vec<ColumnFamilyDescriptor>, rocksdb::Error> {
+    let descriptor = |name| Ok(ColumnFamilyDescriptor::new(name, family(name, cache)?));
+    [BUNDLES, TILES, PIECES, INDEX, META].into_iter().map(descriptor).collect()
+}
+
+/// The options of one family.
+pub(crate) fn family(name: &str, cache: &Cache) -> Result<Options, rocksdb::Error> {
+    // This option has no setter. It finds rot in memory between a round's batch and the file that it goes to.
+    let mut options = Options::default().get_options_from_string("memtable_protection_bytes_per_key=8")?;
     options.set_ttl(0);
     options.set_periodic_compaction_seconds(0);
     options.set_max_write_buffer_number(MEMTABLES_MAX);
@@ -90,11 +99,14 @@ fn family(name: &str, cache: &Cache) -> Options {
             // Nothing is ever deleted: space amplification is not what compaction is for here.
             universal.set_max_size_amplification_percent(1_000);
             options.set_universal_compaction_options(&universal);
+            // Its files come by ingest, which waits for compaction by itself: it never refuses a round.
+            options.set_level_zero_slowdown_writes_trigger(INDEX_FILES_MAX);
+            options.set_level_zero_stop_writes_trigger(INDEX_FILES_MAX);
             options.set_merge_operator_associative("logwood.indices.1", index::merge);
         }
         _ => {}
     }
-    options
+    Ok(options)
 }
 
 fn table(cache: &Cache) -> BlockBasedOptions {
@@ -107,3 +119,6 @@ fn table(cache: &Cache) -> BlockBasedOptions {
     table.set_cache_index_and_filter_blocks(true);
     table
 }
+
+#[cfg(test)]
+mod tests;

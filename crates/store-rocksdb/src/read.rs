@@ -1,17 +1,18 @@
 //! Reads: each value is checked when it is read, and each look-up hit against the entry itself.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId};
 use logwood_store::bundle::Bundle;
 use logwood_store::{
-    BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, IndexRow, LOG_ENTRIES_MAX, LogNumber, LogQuery, LogRecord,
-    LogSettings, Lookup, PublishedHead, ReadError, RoundNumber, StoredHead,
+    BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogNumber, LogQuery, LogRecord, LogSettings,
+    Lookup, PublishedHead, ReadError, StoredHead, UNPACKED_BUNDLES_MAX,
 };
 use rocksdb::{DBPinnableSlice, Direction, IteratorMode};
 
-use crate::{RocksStore, index, keys, options, values};
+use crate::{RocksStore, keys, options, values};
 
 pub(crate) fn unavailable(source: rocksdb::Error) -> ReadError {
     if source.kind() == rocksdb::ErrorKind::Corruption {
@@ -20,11 +21,11 @@ pub(crate) fn unavailable(source: rocksdb::Error) -> ReadError {
     ReadError::Unavailable { source: Box::new(source) }
 }
 
-fn corrupt(what: String) -> ReadError {
+pub(crate) fn corrupt(what: String) -> ReadError {
     ReadError::Corrupt { what }
 }
 
-fn place(index: u64) -> usize {
+pub(crate) fn place(index: u64) -> usize {
     usize::try_from(index % BUNDLE_ENTRIES).expect("below 256")
 }
 
@@ -34,7 +35,7 @@ impl RocksStore {
     }
 
     /// Shows rows from `from` on while they begin with `prefix` and `visit` wants more.
-    fn scan(
+    pub(crate) fn scan(
         &self,
         family: &str,
         (prefix, from): (&[u8], &[u8]),
@@ -58,18 +59,13 @@ impl RocksStore {
     pub(crate) fn head(&self, log: LogNumber) -> Result<Option<StoredHead>, ReadError> {
         let key = keys::meta_head(log);
         let Some(value) = self.get(options::META, &key)? else { return Ok(None) };
-        values::read_stored_head(&key, &value, &format!("the head of log {}", log.0)).map(Some)
-    }
-
-    /// A head of a round that the store does not know comes from other files.
-    pub(crate) fn check_heads(&self, last: RoundNumber) -> Result<(), ReadError> {
-        self.scan(options::META, (b"H", b"H"), |key, value| {
-            let head = values::read_stored_head(key, value, "the head of a log")?;
-            if head.round > last {
-                return Err(corrupt(format!("a head of round {}, the last round is {last}", head.round)));
-            }
-            Ok(true)
-        })
+        let head = values::read_stored_head(&key, &value, &format!("the head of log {}", log.0))?;
+        let newest = self.newest.load(Ordering::Acquire);
+        if head.round.0 > newest {
+            // It comes from other files.
+            return Err(corrupt(format!("log {} has a head of round {}, the last is {newest}", log.0, head.round)));
+        }
+        Ok(Some(head))
     }
 
     fn record(&self, number: LogNumber) -> Result<LogRecord, ReadError> {
@@ -78,7 +74,24 @@ impl RocksStore {
         let state = self.get(options::META, &key)?.ok_or_else(|| missing("state"))?;
         let state = values::read_state(&key, &state, &format!("the state of log {}", number.0))?;
         let head = self.head(number)?.ok_or_else(|| missing("head"))?;
-        Ok(LogRecord { number, settings: self.settings(number)?, state, head })
+        let unpacked = self.unpacked(number, head.head.size.0)?;
+        Ok(LogRecord { number, settings: self.settings(number)?, state, head, unpacked })
+    }
+
+    /// Full bundles at the end of a log of `size` that lie in pieces. Only these have pieces, but for the open bundle.
+    fn unpacked(&self, log: LogNumber, size: u64) -> Result<Vec<u64>, ReadError> {
+        let full = size / BUNDLE_ENTRIES;
+        let from = keys::piece(log, LeafIndex(full.saturating_sub(UNPACKED_BUNDLES_MAX) * BUNDLE_ENTRIES));
+        let mut found = Vec::new();
+        self.scan(options::PIECES, (&keys::log(log), &from), |key, _| {
+            let number =
+                keys::index_from(&key[4..]).ok_or_else(|| corrupt("the key of a piece".into()))? / BUNDLE_ENTRIES;
+            if number < full && found.last() != Some(&number) {
+                found.push(number);
+            }
+            Ok(number < full)
+        })?;
+        Ok(found)
     }
 
     pub(crate) fn read_logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
@@ -153,7 +166,7 @@ impl RocksStore {
     }
 
     /// The identities of a bundle; nothing if no entry has one.
-    fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
+    pub(crate) fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
         let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);
         let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
         let what = format!("the identities of bundle {bundle} of log {}", log.0);
@@ -164,7 +177,12 @@ impl RocksStore {
         Ok(Some(all.iter().map(|bytes| values::identity(*bytes)).collect()))
     }
 
-    fn run_of_pieces(&self, log: LogNumber, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, ReadError> {
+    pub(crate) fn run_of_pieces(
+        &self,
+        log: LogNumber,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
         let (mut entries, mut bytes, mut at) = (Vec::<Entry>::new(), 0_usize, range.start);
         let mut rows = self.db.raw_iterator_cf(self.family(options::PIECES));
         rows.seek_for_prev(keys::piece(log, LeafIndex(at)));
@@ -224,24 +242,27 @@ impl RocksStore {
     }
 
     pub(crate) fn read_find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
-        let mut found = vec![None; lookups.len()];
-        let mut identities = Vec::new();
+        let mut found = self.index.find_recent(log, lookups);
+        let (mut places, mut identities) = (Vec::new(), Vec::new());
         for (at, lookup) in lookups.iter().enumerate() {
             match lookup {
+                Lookup::Identity(_) if found[at].is_some() => {}
                 Lookup::Identity(identity) => {
-                    identities.push((keys::identity(log, &index::identity_prefix(*identity)), *identity, at));
+                    places.push(at);
+                    identities.push(*identity);
                 }
-                Lookup::Leaf(leaf) => found[at] = self.find_leaf(log, leaf)?,
+                // What is on disk has the lower indices.
+                Lookup::Leaf(leaf) => found[at] = self.find_leaf(log, leaf)?.or(found[at]),
             }
         }
-        identities.sort_unstable();
-        let rows = identities.iter().map(|(key, ..)| key);
-        let rows = self.db.batched_multi_get_cf(self.family(options::INDEX), rows, true);
-        for (row, (_, identity, at)) in rows.into_iter().zip(&identities) {
-            let Some(row) = row.map_err(unavailable)? else { continue };
-            for candidate in index::indices(&row) {
+        if identities.is_empty() {
+            return Ok(found);
+        }
+        let candidates = self.index.candidates(log, &identities)?;
+        for ((at, identity), candidates) in places.into_iter().zip(&identities).zip(candidates) {
+            for candidate in candidates {
                 if self.identity_at(log, candidate)? == Some(*identity) {
-                    found[*at] = Some(LeafIndex(candidate));
+                    found[at] = Some(LeafIndex(candidate));
                     break;
                 }
             }
@@ -275,15 +296,12 @@ impl RocksStore {
     }
 
     fn find_leaf(&self, log: LogNumber, leaf: &Hash) -> Result<Option<LeafIndex>, ReadError> {
-        let from = keys::leaf(log, index::leaf_prefix(&self.leaf_secret, leaf), LeafIndex(0));
-        let prefix = &from[..keys::LEAF_KEY_BYTES - keys::INDEX_BYTES];
         let mut found = None;
-        self.scan(options::INDEX, (prefix, &from), |key, _| {
-            let candidate = keys::index_from(&key[prefix.len()..]).ok_or_else(|| corrupt("an index key".into()))?;
-            if self.leaf_at(log, candidate)? == Some(*leaf) {
-                found = Some(LeafIndex(candidate));
+        self.index.leaf_candidates(log, leaf, |candidate| {
+            if self.leaf_at(log, candidate.0)? == Some(*leaf) {
+                found = Some(candidate);
             }
-            Ok(found.is_none())
+            Ok(found.is_some())
         })?;
         Ok(found)
     }
@@ -328,13 +346,5 @@ impl RocksStore {
             }
         }
         Ok(heads)
-    }
-
-    pub(crate) fn read_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
-        let prefix = keys::log(log);
-        self.scan(options::INDEX, (&prefix, &prefix), |key, value| {
-            index::rows(key, value, visit).ok_or_else(|| corrupt(format!("a row of the index of log {}", log.0)))?;
-            Ok(true)
-        })
     }
 }

@@ -1,13 +1,17 @@
 //! Values: a version byte, the record, and the first 8 bytes of SHA-256 over key and record, so that rot is found, and
 //! a value under a wrong key too.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes};
 use logwood_merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 use logwood_store::{
-    ENTRY_BYTES_MAX, Entry, HeadSignature, IdentityHash, LogSettings, LogState, Piece, Profile, PublishedHead,
-    ReadError, RoundNumber, StoredHead,
+    ENTRY_BYTES_MAX, Entry, Extension, HeadSignature, IdentityHash, LogNumber, LogSettings, LogState, Piece, Profile,
+    PublishedHead, ReadError, RoundNumber, StoredHead,
 };
 use sha2::{Digest as _, Sha256};
+
+use crate::keys;
 
 /// Version of every record of this format.
 const VERSION: u8 = 1;
@@ -153,6 +157,55 @@ pub(crate) fn read_piece(key: &[u8], value: &[u8], first: LeafIndex) -> Result<V
     }
     reader.end()?;
     Ok(entries)
+}
+
+/// `meta` R: the last round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LastRound {
+    pub(crate) round: RoundNumber,
+    pub(crate) next_log: LogNumber,
+    /// What rounds up to this one appended is told by the index alone.
+    pub(crate) trimmed: RoundNumber,
+}
+
+pub(crate) fn last_round(last: &LastRound) -> Vec<u8> {
+    seal(keys::META_ROUND, 20, |value| {
+        value.put_u64(last.round.0);
+        value.put_u32(last.next_log.0);
+        value.put_u64(last.trimmed.0);
+    })
+}
+
+pub(crate) fn read_last_round(value: &[u8]) -> Result<LastRound, ReadError> {
+    let what = "the record of the last round";
+    let mut reader = Reader::new(open(keys::META_ROUND, value, what)?, what);
+    let round = RoundNumber(reader.u64()?);
+    let last = LastRound { round, next_log: LogNumber(reader.u32()?), trimmed: RoundNumber(reader.u64()?) };
+    reader.end()?;
+    Ok(last)
+}
+
+/// `meta` X: log, first index and count of what a round appended to each log.
+pub(crate) fn appended<'a>(key: &[u8], extensions: impl Iterator<Item = (LogNumber, &'a Extension)>) -> Vec<u8> {
+    seal(key, 13, |value| {
+        for (log, extension) in extensions {
+            value.put_u32(log.0);
+            value.put_slice(&keys::index_bytes(extension.first.0));
+            value.put_u32(u32::try_from(extension.leaves.len()).expect("a round has thousands of entries"));
+        }
+    })
+}
+
+pub(crate) fn read_appended(key: &[u8], value: &[u8]) -> Result<Vec<(LogNumber, Range<u64>)>, ReadError> {
+    let what = "what a round appended";
+    let mut reader = Reader::new(open(key, value, what)?, what);
+    let mut extents = Vec::new();
+    while !reader.rest.is_empty() {
+        let log = LogNumber(reader.u32()?);
+        let first = keys::index_from(&reader.array::<{ keys::INDEX_BYTES }>()?).expect("five bytes");
+        extents.push((log, first..first + u64::from(reader.u32()?)));
+    }
+    Ok(extents)
 }
 
 /// `meta` L: what is fixed at creation.

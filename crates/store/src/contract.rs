@@ -81,7 +81,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// [`ReadError`].
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError>;
 
-    /// Shows every row of the derived look-up index of `log` to `visit`, in no particular order: for fsck.
+    /// Shows every row of the derived look-up index of `log` to `visit`, each once, in order: for fsck.
     ///
     /// # Errors
     ///

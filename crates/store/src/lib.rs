@@ -25,6 +25,10 @@ pub use records::{
 /// Entries in a bundle, hashes in a tile (C2SP tlog-tiles).
 pub const BUNDLE_ENTRIES: u64 = 256;
 
+/// How many full bundles behind the end of a log are asked for whether they lie in pieces. A process leaves at most a few:
+/// each round takes along what the rounds before it filled.
+pub const UNPACKED_BUNDLES_MAX: u64 = 64;
+
 /// The longest entry: tlog-tiles frames entries with a 16-bit length.
 pub const ENTRY_BYTES_MAX: usize = 65_535;
 

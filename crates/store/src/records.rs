@@ -6,7 +6,7 @@ use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId, TreeHead};
 
 /// Number of a log in its store. Given out in order of creation, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogNumber(pub u32);
 
 /// Number of a round. Consecutive; the first round of a store is 1.
@@ -181,6 +181,9 @@ pub struct LogRecord {
     pub state: LogState,
     /// The head of its tree.
     pub head: StoredHead,
+    /// Those of its last [`crate::UNPACKED_BUNDLES_MAX`] full bundles that still lie in pieces, lowest first: a round
+    /// may replace them ([`LogRound::repacked`]).
+    pub unpacked: Vec<u64>,
 }
 
 /// The present head of a log, written with the entries that it covers.

@@ -22,7 +22,7 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(number: LogNumber, settings: LogSettings, round: RoundNumber) -> Self {
         let head = StoredHead { head: TreeHead::empty(), round, time_ms: settings.created_ms };
-        let record = LogRecord { number, settings, state: LogState::Active, head };
+        let record = LogRecord { number, settings, state: LogState::Active, head, unpacked: Vec::new() };
         Self { record, entries: Vec::new(), tiles: BTreeMap::new(), heads: Vec::new(), packed: Vec::new() }
     }
 

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TileId, TreeHead};
 
-use crate::BUNDLE_ENTRIES;
 use crate::bundle::{self, Bundle};
 use crate::contract::{HeadQuery, IndexRow, LogQuery, Lookup, ReadError};
 use crate::records::{
     Entry, Extension, IdentityHash, LogNumber, LogRecord, LogRound, LogState, PackedBundle, Piece, PublishedHead,
     Round, RoundNumber, StoreState, StoredHead,
 };
+use crate::{BUNDLE_ENTRIES, UNPACKED_BUNDLES_MAX};
 
 /// Fixed, so that a test that fails fails again.
 const IDENTITY_SECRET: [u8; 32] = [0x1d; 32];
@@ -62,7 +62,7 @@ impl Image {
             if let Some(settings) = &log_round.create {
                 let head = StoredHead { head: TreeHead::empty(), round: round.number, time_ms: settings.created_ms };
                 let (number, settings) = (log_round.log, settings.clone());
-                let record = LogRecord { number, settings, state: LogState::Active, head };
+                let record = LogRecord { number, settings, state: LogState::Active, head, unpacked: Vec::new() };
                 self.logs.push(Log::new(record));
             }
             self.logs[log_round.log.0 as usize].apply(round.number, log_round);
@@ -80,12 +80,12 @@ impl Image {
     }
 
     pub(super) fn logs(&self, query: LogQuery<'_>) -> Vec<LogRecord> {
-        let records = self.logs.iter().map(|log| &log.record);
+        let records = self.logs.iter().map(|log| LogRecord { unpacked: log.unpacked(), ..log.record.clone() });
         match query {
-            LogQuery::Name(name) => records.filter(|record| record.settings.name == name).cloned().collect(),
+            LogQuery::Name(name) => records.filter(|record| record.settings.name == name).collect(),
             LogQuery::After { name, logs_max } => {
                 let after = records.filter(|record| record.settings.name.as_str() > name);
-                let mut found: Vec<_> = after.cloned().collect();
+                let mut found: Vec<_> = after.collect();
                 found.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
                 found.truncate(logs_max);
                 found
@@ -144,14 +144,14 @@ impl Image {
 
     pub(super) fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) {
         let Some(log) = self.log(log) else { return };
-        for (identity, index) in &log.identities {
-            visit(IndexRow::of_identity(identity, LeafIndex(*index)));
-        }
-        for (leaf, indices) in &log.leaves {
-            for index in indices {
-                visit(IndexRow::of_leaf(&LEAF_SECRET, leaf, LeafIndex(*index)));
-            }
-        }
+        let identities = log.identities.iter();
+        let identities = identities.map(|(identity, index)| IndexRow::of_identity(identity, LeafIndex(*index)));
+        let leaves = log.leaves.iter().flat_map(|(leaf, indices)| {
+            indices.iter().map(|index| IndexRow::of_leaf(&LEAF_SECRET, leaf, LeafIndex(*index)))
+        });
+        let mut rows: Vec<_> = identities.chain(leaves).collect();
+        rows.sort_unstable();
+        rows.into_iter().for_each(visit);
     }
 
     pub(super) fn tamper_entry(&mut self, log: LogNumber, index: LeafIndex, bytes: Bytes) -> bool {
@@ -252,6 +252,12 @@ impl Log {
         self.pieces.extend(extension.pieces.iter().map(|piece| (piece.first.0, piece.clone())));
         self.tiles.extend(extension.tiles.iter().cloned());
         self.record.head = StoredHead { head: extension.head, round, time_ms: extension.time_ms };
+    }
+
+    fn unpacked(&self) -> Vec<u64> {
+        let full = self.record.head.head.size.0 / BUNDLE_ENTRIES;
+        let bundles = full.saturating_sub(UNPACKED_BUNDLES_MAX)..full;
+        bundles.filter(|number| !self.bundles.contains_key(number)).collect()
     }
 
     /// The entries from `at` on that lie in one record with it, up to `end`.
