@@ -18,6 +18,7 @@ mod keys;
 mod logs;
 mod output;
 mod prove;
+mod repair;
 mod serve;
 mod verify;
 
@@ -47,6 +48,7 @@ enum Command {
     Logs(logs::LogsArgs),
     Verify(verify::VerifyArgs),
     Fsck(fsck::FsckArgs),
+    Repair(repair::RepairArgs),
     Keys(keys::KeysArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
@@ -71,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => wait(logs::run(args)),
         Command::Verify(args) => verify::run(&args),
         Command::Fsck(args) => fsck::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Bench(args) => wait(bench::run(args)),
         Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),

@@ -165,6 +165,16 @@ fn parse(text: &str) -> io::Result<BTreeMap<String, TreeHead>> {
     Ok(heads)
 }
 
+/// The newest anchored head of each log that the anchor at `path` names. Nothing is written: for a repair, which must
+/// take back nothing that was published.
+///
+/// # Errors
+///
+/// The file is not there, cannot be read, or is damaged before its last line.
+pub fn read_anchor(path: &Path) -> io::Result<Vec<(String, TreeHead)>> {
+    Ok(parse(&std::fs::read_to_string(path)?)?.into_iter().collect())
+}
+
 fn damaged(line: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the anchor is damaged at the line `{line}`"))
 }

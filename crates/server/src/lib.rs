@@ -29,6 +29,7 @@ mod thaw;
 mod transport;
 mod writer;
 
+pub use anchor::read_anchor;
 pub use disk::{FreeSpace, free_space};
 pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;

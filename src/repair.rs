@@ -1,0 +1,140 @@
+//! `logwood repair`: what a start refuses to do unasked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use logwood_merkle::TreeHead;
+use logwood_sequencer::LogTail;
+use logwood_server::read_anchor;
+use logwood_store::{LogQuery, LogRecord, LogStore as _, StoredHead};
+use logwood_store_rocksdb::{OpenError, RocksStore, TornTail};
+use serde_json::json;
+
+use crate::output;
+
+/// Repairs a data directory that does not open. The server must be stopped.
+///
+/// With --drop-torn-tail, a damaged last record of the write-ahead log is cut off, after a power cut perhaps: then it was
+/// never acknowledged. It is refused if any record follows the damaged one, or if a log would fall behind the anchor,
+/// since then what is damaged was on disk once. The write-ahead log as it was is kept in `db/torn`.
+///
+/// With --rebuild-index, the look-up index is made anew from the entries: as long as reading all their hashes takes.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Cut a damaged last record off the write-ahead log.
+    #[arg(long, required_unless_present = "rebuild_index")]
+    drop_torn_tail: bool,
+    /// Make the look-up index anew.
+    #[arg(long)]
+    rebuild_index: bool,
+    /// The anchor [default: ANCHOR in the data directory].
+    #[arg(long, value_name = "PATH", env = "LOGWOOD_ANCHOR")]
+    anchor: Option<PathBuf>,
+    /// One JSON object a repair on standard output.
+    #[arg(long)]
+    json: bool,
+    /// The data directory.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Repairs what the arguments name.
+pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
+    let db = args.dir.join("db");
+    let mut rebuild = args.rebuild_index;
+    if args.drop_torn_tail {
+        let dropped = drop_torn_tail(&db, &anchored(args)?)?;
+        report_dropped(args.json, &dropped)?;
+        // What was cut off may be in the index already, if it was damaged long after it was written.
+        rebuild |= matches!(RocksStore::open_read_only(&db), Err(OpenError::Index { .. }));
+    }
+    if rebuild {
+        let entries = rebuild_index(&db)?;
+        if args.json {
+            output::json(&json!({ "repair": "rebuild-index", "entries": entries }))?;
+        } else {
+            output::line(&format!("the look-up index of {entries} entries was made anew"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The heads that the anchor knows. One that was named must be there.
+fn anchored(args: &RepairArgs) -> anyhow::Result<Vec<(String, TreeHead)>> {
+    let path = args.anchor.clone().unwrap_or_else(|| args.dir.join("ANCHOR"));
+    match read_anchor(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && args.anchor.is_none() => {
+            eprintln!("logwood: there is no anchor at {}, so none was asked; --anchor names it", path.display());
+            Ok(Vec::new())
+        }
+        heads => heads.with_context(|| format!("cannot read the anchor {}", path.display())),
+    }
+}
+
+/// What was cut off.
+pub(crate) struct Dropped {
+    /// Bytes of the write-ahead log.
+    pub(crate) bytes: u64,
+    /// The last round that is left.
+    pub(crate) round: u64,
+    /// Where the write-ahead log is kept as it was.
+    pub(crate) copy: PathBuf,
+}
+
+/// Cuts a damaged last record off, if no log falls behind the anchor by that.
+pub(crate) fn drop_torn_tail(db: &Path, anchored: &[(String, TreeHead)]) -> anyhow::Result<Dropped> {
+    let torn = TornTail::find(db)?;
+    let scratch = tempfile::tempdir_in(db).context("cannot make a directory to try the repair in")?;
+    let preview = torn.preview(scratch.path())?;
+    for (name, head) in anchored {
+        let head = *head;
+        let Some(record) = preview.logs(LogQuery::Name(name))?.pop() else {
+            bail!("without the damaged record the log `{name}` is gone, which the anchor knows: {REFUSED}");
+        };
+        if record.head.head.size < head.size {
+            let left = record.head.head.size;
+            bail!(
+                "without the damaged record the log `{name}` has {left} entries, the anchor has {}: {REFUSED}",
+                head.size
+            );
+        }
+        // Loading the log as it was then compares the root of its entries with the anchor's.
+        let then = LogRecord { head: StoredHead { head, ..record.head }, ..record };
+        LogTail::load(&preview, &then).with_context(|| format!("the log `{name}` is not the anchor's: {REFUSED}"))?;
+    }
+    let round = preview.state()?.round.0;
+    preview.close();
+    let bytes = torn.dropped_bytes();
+    Ok(Dropped { bytes, round, copy: torn.cut()? })
+}
+
+const REFUSED: &str = "nothing was changed; restore the data from a backup";
+
+fn report_dropped(as_json: bool, dropped: &Dropped) -> anyhow::Result<()> {
+    let Dropped { bytes, round, copy } = dropped;
+    if as_json {
+        let copy = copy.display().to_string();
+        return output::json(&json!({ "repair": "drop-torn-tail", "bytes": bytes, "round": round, "copy": copy }));
+    }
+    output::line(&format!(
+        "a damaged record of {bytes} bytes was cut off the write-ahead log; round {round} is the last one; \
+         the write-ahead log as it was is {}",
+        copy.display()
+    ))
+}
+
+fn rebuild_index(db: &Path) -> anyhow::Result<u64> {
+    let progress = ProgressBar::new(0).with_message("indexing");
+    progress
+        .set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
+    let entries = RocksStore::rebuild_index(db, &mut |done, total| {
+        progress.set_length(total);
+        progress.set_position(done);
+    })?;
+    progress.finish_and_clear();
+    Ok(entries)
+}
