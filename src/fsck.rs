@@ -48,22 +48,14 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
     }
     let mut judged = 0;
     let mut used = vec![false; notes.len()];
-    for record in all_logs(&store)? {
-        let Some(key) = args.vkey.iter().find(|key| record.settings.vkeys.contains(&key.to_string())) else {
-            eprintln!("logwood: log `{}` is not judged: none of the keys given is its key", record.settings.name);
-            continue;
-        };
-        let mut kept = Vec::new();
-        for (note, used) in notes.iter().zip(&mut used) {
-            let parsed = Checkpoint::parse_unverified(note).map_err(|error| VerificationFailed::new(&error))?;
-            if parsed.origin == record.settings.origin {
-                kept.push(Checkpoint::open(note, key, None).map_err(|error| VerificationFailed::new(&error))?.head);
-                *used = true;
-            }
+    let mut name = String::new();
+    loop {
+        let page = store.logs(LogQuery::After { name: &name, logs_max: PAGE_LOGS }).map_err(check::read)?;
+        let Some(last) = page.last() else { break };
+        name.clone_from(&last.settings.name);
+        for record in page {
+            judged += u64::from(judge(args, &store, &record, (&notes, &mut used))?);
         }
-        let summary = check::log(&store, &record, key, &kept)?;
-        judged += 1;
-        report(args.json, &record, &summary)?;
     }
     if let Some(unused) = used.iter().position(|used| !used) {
         let problem = format!("{} is a checkpoint of no log that was judged", args.checkpoint[unused].display());
@@ -77,16 +69,30 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn all_logs(store: &RocksStore) -> anyhow::Result<Vec<LogRecord>> {
-    let mut records: Vec<LogRecord> = Vec::new();
-    loop {
-        let name = records.last().map(|record| record.settings.name.clone()).unwrap_or_default();
-        let page = store.logs(LogQuery::After { name: &name, logs_max: PAGE_LOGS }).map_err(check::read)?;
-        if page.is_empty() {
-            return Ok(records);
+/// Judges one log, if one of the keys given is its key. Answers whether.
+///
+/// * `notes` - checkpoints that were kept elsewhere, and which of them were used.
+fn judge(
+    args: &FsckArgs,
+    store: &RocksStore,
+    record: &LogRecord,
+    (notes, used): (&[Vec<u8>], &mut [bool]),
+) -> anyhow::Result<bool> {
+    let Some(key) = args.vkey.iter().find(|key| record.settings.vkeys.contains(&key.to_string())) else {
+        eprintln!("logwood: log `{}` is not judged: none of the keys given is its key", record.settings.name);
+        return Ok(false);
+    };
+    let mut kept = Vec::new();
+    for (note, used) in notes.iter().zip(used) {
+        let parsed = Checkpoint::parse_unverified(note).map_err(|error| VerificationFailed::new(&error))?;
+        if parsed.origin == record.settings.origin {
+            kept.push(Checkpoint::open(note, key, None).map_err(|error| VerificationFailed::new(&error))?.head);
+            *used = true;
         }
-        records.extend(page);
     }
+    let summary = check::log(store, record, key, &kept)?;
+    report(args.json, record, &summary)?;
+    Ok(true)
 }
 
 fn report(as_json: bool, record: &LogRecord, summary: &check::Summary) -> anyhow::Result<()> {

@@ -1,24 +1,31 @@
 //! One log: leaves from entries, tiles and roots from leaves, heads and look-up rows from those.
-
-use std::collections::{HashMap, HashSet};
+//!
+//! ```text
+//!   entries ──in parallel──> leaf hashes ──> tiles of level 0 ──roots, in order──> tiles above, roots at every head
+//!              a few steps      └──> the rows that the index should have ──summed──> compared with the rows it has
+//! ```
+//!
+//! Memory is bounded whatever the log's size: one step of leaf hashes, one step of heads, and sums of rows.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use logwood_merkle::{CompactRange, Hash, LeafIndex, TileId, TileNodes, TreeHead};
+use logwood_merkle::{Hash, TreeHead};
 use logwood_note::{SignedNote, VerifierKey};
 use logwood_sequencer::publisher::note;
-use logwood_store::{Entry, HeadQuery, IdentityHash, IndexRow, LogRecord, LogStore, PublishedHead, ReadError};
+use logwood_store::{HeadQuery, LogRecord, LogStore, PublishedHead, ReadError};
 use rayon::prelude::*;
 
 use crate::failure::VerificationFailed;
 
-/// Entries that one thread reads and hashes at a time: 64 bundles.
-const CHUNK_ENTRIES: u64 = 16_384;
+mod bundles;
+mod rows;
+mod walk;
 
-/// Chunks in memory at a time.
-const CHUNKS_AT_ONCE: u64 = 8;
+use bundles::Bundles;
+use rows::Tally;
+use walk::Walk;
 
-/// Most bytes that one read of entries returns.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of one step: leaf hashes, identities and heads of as many are in memory at a time.
+const STEP_ENTRIES: u64 = 131_072;
 
 /// Published heads of one page.
 const PAGE_HEADS: usize = 1_000;
@@ -30,6 +37,9 @@ pub(crate) struct Summary {
     pub(crate) tiles: u64,
     pub(crate) identities: u64,
 }
+
+/// A head that the log must have had, and what it is.
+type Expected = (TreeHead, &'static str);
 
 /// A read that fails its checksum is damage, which is exit status 3; a disk that cannot be read is 1.
 pub(crate) fn read(error: ReadError) -> anyhow::Error {
@@ -60,56 +70,70 @@ pub(crate) fn log(
             head.size
         )));
     }
-    let mut expected = stored_heads(store, record, key)?;
-    let mut summary = Summary { heads: expected.len() as u64, ..Summary::default() };
-    expected.push((record.head.head, "its present head"));
-    expected.extend(kept.iter().map(|head| (*head, "a checkpoint that was kept elsewhere")));
-    expected.sort_by_key(|(head, _)| head.size);
-
-    let mut walk = Walk { store, record, edge: Vec::new(), range: CompactRange::new(), tiles: 0, expected, next: 0 };
-    let mut identities = HashMap::new();
-    let progress = ProgressBar::new(size);
+    let rows = if record.settings.leaf_index { size } else { 0 };
+    let progress = ProgressBar::new(size + rows).with_message(format!("checking `{name}`"));
     progress
         .set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
-    progress.set_message(format!("checking `{name}`"));
-    walk.check_heads()?;
-    let mut rows = Vec::new();
-    while walk.range.size().0 < size {
-        for chunk in chunks(store, record, walk.range.size().0, size)? {
-            let first = walk.range.size().0;
-            for (index, (leaf, identity)) in (first..).zip(chunk) {
-                walk.append(leaf)?;
-                rows.push(leaf);
-                if let Some(identity) = identity
-                    && let Some(earlier) = identities.insert(identity, LeafIndex(index))
-                {
-                    return Err(differs(format!("log `{name}`: entries {earlier} and {index} have one identity")));
-                }
-            }
-            progress.set_position(walk.range.size().0);
-        }
-    }
+    let bundles = Bundles::new(store, record)?;
+    let checked = rayon::join(
+        || tree(&bundles, key, kept, &progress),
+        || rows::indexed(&bundles, 0..size, |rows| progress.inc(rows)),
+    );
     progress.finish_and_clear();
-    (summary.tiles, summary.identities) = (walk.tiles, identities.len() as u64);
-    check_index(store, record, &identities, &rows)?;
-    Ok(summary)
+    let ((summary, derived), indexed) = (checked.0?, checked.1?);
+    if derived != indexed {
+        return Err(rows::first_difference(&bundles)?);
+    }
+    Ok(Summary { identities: derived.identities(), ..summary })
 }
 
-/// Every published head with a good signature of the log's key.
-fn stored_heads(
-    store: &dyn LogStore,
-    record: &LogRecord,
+/// Walks over the entries. Answers the sum of the rows that they should have.
+fn tree(
+    bundles: &Bundles<'_>,
     key: &VerifierKey,
-) -> anyhow::Result<Vec<(TreeHead, &'static str)>> {
-    let mut heads = Vec::new();
+    kept: &[TreeHead],
+    progress: &ProgressBar,
+) -> anyhow::Result<(Summary, Tally)> {
+    let size = bundles.record.head.head.size.0;
+    let mut others: Vec<Expected> = kept.iter().map(|head| (*head, "a checkpoint that was kept elsewhere")).collect();
+    others.push((bundles.record.head.head, "its present head"));
+    let (mut walk, mut tally, mut heads) = (Walk::new(bundles), Tally::default(), 0);
     let mut from = 0;
     loop {
+        let to = size.min(from + STEP_ENTRIES);
+        let is_last = to == size;
+        let mut expected = published(bundles, key, from..if is_last { u64::MAX } else { to })?;
+        heads += expected.len() as u64;
+        let in_step = |head: &TreeHead| head.size.0 >= from && (is_last || head.size.0 < to);
+        expected.extend(others.iter().filter(|(head, _)| in_step(head)));
+        expected.sort_by_key(|(head, _)| head.size);
+
+        for derived in bundles.derive(from..to, &expected)? {
+            tally.add_all(&derived.rows);
+            walk.bundle(&derived, &mut expected)?;
+        }
+        progress.inc(to - from);
+        from = to;
+        if is_last {
+            let tiles = walk.finish(&expected)?;
+            return Ok((Summary { heads, tiles, identities: 0 }, tally));
+        }
+    }
+}
+
+/// The published heads of a range of sizes, each with a good signature of the log's key.
+fn published(bundles: &Bundles<'_>, key: &VerifierKey, sizes: std::ops::Range<u64>) -> anyhow::Result<Vec<Expected>> {
+    let (store, record) = (bundles.store, bundles.record);
+    let (mut heads, mut from) = (Vec::new(), sizes.start);
+    loop {
         let page = store.heads(record.number, HeadQuery::FromSize(from), PAGE_HEADS).map_err(read)?;
-        let Some(last) = page.last() else { return Ok(heads) };
-        from = last.head.size.0 + 1;
-        for head in page {
-            check_signature(record, &head, key)?;
-            heads.push((head.head, "a published head"));
+        let inside: Vec<_> = page.iter().filter(|head| head.head.size.0 < sizes.end).collect();
+        let verdicts: Vec<_> = inside.par_iter().map(|head| check_signature(record, head, key)).collect();
+        verdicts.into_iter().collect::<anyhow::Result<()>>()?;
+        heads.extend(inside.iter().map(|head| (head.head, "a published head")));
+        match page.last() {
+            Some(last) if last.head.size.0 < sizes.end => from = last.head.size.0 + 1,
+            _ => return Ok(heads),
         }
     }
 }
@@ -124,142 +148,25 @@ fn check_signature(record: &LogRecord, head: &PublishedHead, key: &VerifierKey) 
     Ok(())
 }
 
-type Leaf = (Hash, Option<IdentityHash>);
-
-/// The next chunks' leaves, read and hashed in parallel.
-fn chunks(store: &dyn LogStore, record: &LogRecord, from: u64, size: u64) -> anyhow::Result<Vec<Vec<Leaf>>> {
-    let ranges: Vec<_> = (0..CHUNKS_AT_ONCE)
-        .map(|chunk| from + chunk * CHUNK_ENTRIES)
-        .filter(|&first| first < size)
-        .map(|first| first..size.min(first + CHUNK_ENTRIES))
-        .collect();
-    ranges.into_par_iter().map(|range| leaves(store, record, range)).collect()
+/// The hash of one of the first 256 entries of a bundle, and so on up: the entry that a place in a tile is above.
+fn first_entry(level: u8, index: u64, place: usize) -> u64 {
+    (index * 256 + place as u64) << (8 * u32::from(level))
 }
 
-fn leaves(store: &dyn LogStore, record: &LogRecord, range: std::ops::Range<u64>) -> anyhow::Result<Vec<Leaf>> {
-    let mut leaves = Vec::new();
-    let mut next = range.start;
-    while next < range.end {
-        let (first, end) = (LeafIndex(next), LeafIndex(range.end));
-        let entries = store.entries(record.number, first, end, READ_BYTES_MAX).map_err(read)?;
-        if entries.is_empty() {
-            return Err(differs(format!("log `{}`: entry {next} is missing", record.settings.name)));
-        }
-        next += entries.len() as u64;
-        leaves.extend(entries.iter().map(|Entry { bytes, identity }| (Hash::leaf(bytes), *identity)));
+/// Where a stored tile first differs from the one that the entries give.
+fn compare_tile(name: &str, (level, index): (u8, u64), stored: Option<&[u8]>, derived: &[u8]) -> anyhow::Result<()> {
+    let Some(stored) = stored else {
+        return Err(differs(format!("log `{name}`: tile {level}/{index} is missing")));
+    };
+    if stored == derived {
+        return Ok(());
     }
-    Ok(leaves)
+    let place = stored.chunks(Hash::LEN).zip(derived.chunks(Hash::LEN)).position(|(a, b)| a != b);
+    let entry = first_entry(level, index, place.unwrap_or_default());
+    Err(differs(format!(
+        "log `{name}`: tile {level}/{index} does not follow from the entries; the first difference is at entry {entry}"
+    )))
 }
 
-/// The tree as the entries say that it is.
-struct Walk<'a> {
-    store: &'a dyn LogStore,
-    record: &'a LogRecord,
-    edge: Vec<TileNodes>,
-    range: CompactRange,
-    tiles: u64,
-    /// Heads by size, and what each is.
-    expected: Vec<(TreeHead, &'static str)>,
-    next: usize,
-}
-
-impl Walk<'_> {
-    fn append(&mut self, leaf: Hash) -> anyhow::Result<()> {
-        self.range.append(leaf, |_, _| ());
-        let mut hash = leaf;
-        for level in 0..8u8 {
-            if self.edge.len() == usize::from(level) {
-                self.edge.push(TileNodes::new());
-            }
-            let tile = &mut self.edge[usize::from(level)];
-            tile.push(hash).map_err(anyhow::Error::from)?;
-            let Some(root) = tile.root() else { break };
-            let bytes = std::mem::take(tile).to_bytes();
-            let index = (self.range.size().0 >> (8 * (u32::from(level) + 1))) - 1;
-            self.check_tile(TileId { level, index }, &bytes)?;
-            hash = root;
-        }
-        self.check_heads()
-    }
-
-    fn check_tile(&mut self, id: TileId, derived: &[u8]) -> anyhow::Result<()> {
-        let stored = self.store.tiles(self.record.number, &[id]).map_err(read)?.pop().flatten();
-        self.tiles += 1;
-        let entry = |hash: usize| (id.index * 256 + hash as u64) << (8 * u32::from(id.level));
-        match stored {
-            Some(stored) if stored == derived => Ok(()),
-            Some(stored) => {
-                let differing = stored.chunks(Hash::LEN).zip(derived.chunks(Hash::LEN)).position(|(a, b)| a != b);
-                Err(differs(format!(
-                    "log `{}`: tile {}/{} does not follow from the entries; the first difference is at entry {}",
-                    self.record.settings.name,
-                    id.level,
-                    id.index,
-                    entry(differing.unwrap_or_default()),
-                )))
-            }
-            None => {
-                Err(differs(format!("log `{}`: tile {}/{} is missing", self.record.settings.name, id.level, id.index)))
-            }
-        }
-    }
-
-    fn check_heads(&mut self) -> anyhow::Result<()> {
-        let size = self.range.size();
-        while let Some((head, what)) = self.expected.get(self.next).filter(|(head, _)| head.size <= size) {
-            let root = self.range.root();
-            if (head.size, head.root) != (size, root) {
-                return Err(differs(format!(
-                    "log `{}`: the entries give root {root} at size {size}, but {what} of that size says {}: \
-                     the history was rewritten below entry {size}",
-                    self.record.settings.name, head.root
-                )));
-            }
-            self.next += 1;
-        }
-        Ok(())
-    }
-}
-
-/// The derived index holds exactly what the entries say.
-fn check_index(
-    store: &dyn LogStore,
-    record: &LogRecord,
-    identities: &HashMap<IdentityHash, LeafIndex>,
-    leaves: &[Hash],
-) -> anyhow::Result<()> {
-    let name = &record.settings.name;
-    let leaf_secret = store.state().map_err(read)?.leaf_secret;
-    let expected: HashSet<_> =
-        identities.iter().map(|(identity, index)| IndexRow::of_identity(identity, *index)).collect();
-    let leaf_at = |index: LeafIndex| leaves.get(usize::try_from(index.0).ok()?);
-    let (mut identity_rows, mut leaf_rows, mut stray) = (0, 0, None);
-    let visited = store.visit_index(record.number, &mut |row| {
-        let (index, is_right) = match row {
-            IndexRow::Identity { index, .. } => {
-                identity_rows += 1;
-                (index, expected.contains(&row))
-            }
-            IndexRow::Leaf { index, .. } => {
-                leaf_rows += 1;
-                let right = leaf_at(index).map(|leaf| IndexRow::of_leaf(&leaf_secret, leaf, index));
-                (index, right == Some(row))
-            }
-        };
-        if !is_right {
-            stray = Some(index);
-        }
-    });
-    visited.map_err(read)?;
-    if let Some(index) = stray {
-        return Err(differs(format!("log `{name}`: the look-up index has a wrong row for entry {index}")));
-    }
-    if identity_rows != identities.len() {
-        let found = identities.len();
-        return Err(differs(format!("log `{name}`: {found} entries have identities, {identity_rows} are indexed")));
-    }
-    if record.settings.leaf_index && leaf_rows != leaves.len() {
-        return Err(differs(format!("log `{name}`: {} entries, {leaf_rows} leaf hashes are indexed", leaves.len())));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;
