@@ -55,7 +55,7 @@ const SORTED_FILES: &[&str] = &[
     "compaction_style=kCompactionStyleUniversal",
     "level0_slowdown_writes_trigger=1000",
     "level0_stop_writes_trigger=1000",
-    "merge_operator={id=logwood.indices.1;}",
+    "merge_operator=logwood.indices.1",
 ];
 
 /// The lines of a section of an OPTIONS file.

@@ -55,7 +55,9 @@ fn cut_short(wal: &[u8], at: usize) -> Tail {
 /// The record that begins at `begin` is damaged in its fragment at `damage`. A fragment that begins a record anywhere
 /// behind means that the damaged one was synced: the next is written only after that.
 fn damaged(wal: &[u8], begin: usize, damage: usize) -> Tail {
-    let begins_record = |at: &usize| matches!(fragment(wal, *at), Fragment::Valid { kind: FULL | FIRST, .. });
+    // The kind is looked at first, since a checksum is taken over all that the length says.
+    let may_begin = |at: usize| matches!(wal.get(at + HEADER_BYTES - 1), Some(&(FULL | FIRST)));
+    let begins_record = |at: &usize| may_begin(*at) && matches!(fragment(wal, *at), Fragment::Valid { .. });
     match (damage + 1..wal.len()).find(begins_record) {
         Some(next) => Tail::Followed { damage, next },
         None => Tail::Torn { keep: begin },
