@@ -283,7 +283,11 @@ impl<T> Sequencer<T> {
 
     /// Plans the replacement of pieces by the bundle that they filled.
     pub fn repack(&mut self, log: LogNumber, bundle: PackedBundle) {
-        self.open.entry(log).or_default().repacked.push(bundle);
+        let repacked = &mut self.open.entry(log).or_default().repacked;
+        // A log that went out of memory and came back names its unpacked bundles again; a piece is deleted once.
+        if repacked.iter().all(|other| other.index != bundle.index) {
+            repacked.push(bundle);
+        }
     }
 
     /// Adds an answer that waits for everything planned so far, and for nothing else.
