@@ -7,36 +7,56 @@
 //! ```
 //!
 //! A line that cannot be appended is reported by its number and skipped; the exit status is then 1.
+//!
+//! At the end the receipts are settled: a published head is shown to extend the heads that they are under. If none comes
+//! in time they are good all the same, and stay in the client's state for `logwood prove --settle`.
 
 mod identity;
 mod lines;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal as _, Read};
-use std::path::PathBuf;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use logwood_client::{Appended, Client, NewEntry};
 use logwood_note::entries::ENTRY_BYTES_MAX;
 use logwood_proto::BATCH_ENTRIES_MAX;
+use logwood_proto::v1::HeadLevel;
 use serde_json::json;
 
 use crate::connect::{self, ConnectArgs};
 use crate::failure::Usage;
-use crate::{files, output};
+use crate::{files, output, progress, prove};
 use identity::{Pointer, RunId};
 use lines::{Lines, READ_BYTES_MAX, entry_of};
 
 /// Most bytes of entries in one batch: with identities and framing well below the server's limit of 8 MiB.
 const BATCH_ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Appends each line of a file as an entry, and checks the receipt of each.
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  logwood append --identity /eventID --receipts receipts events.ndjson
+      One entry a line; sent again, the same events get the same indices. receipts/1.tlog-proof is line 1's.
+  tail -F /var/log/auth.log | logwood append --skip-empty -
+      Lines as they come. Interrupted, the run goes on with --resume and the id that it printed.
+  logwood append --whole --receipts receipts *.pdf
+      One entry a file, if it has at most 65,535 bytes; --digest logs the hash of longer ones.
+";
+
+/// Appends each line of a file as an entry, checks the receipt of each, and settles them.
+///
+/// A line ends at LF, which is not part of the entry; everything else is, a CR too. Exit status 1 if entries were refused
+/// or the receipts were not settled in time, 3 if anything that the server answered does not verify.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     connect: ConnectArgs,
@@ -58,6 +78,10 @@ pub(crate) struct AppendArgs {
     /// Write the receipt of each entry to DIR, as <line number>.tlog-proof.
     #[arg(long, value_name = "DIR")]
     receipts: Option<PathBuf>,
+    /// How long to wait at the end for a published head that covers all receipts. 0: not at all; the receipts stay in the
+    /// client's state, to be settled later by `logwood prove --settle`.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    settle_within: u64,
     /// Of an entry over 65,535 bytes, log `sha256:<hex> <length>` instead of refusing it.
     #[arg(long)]
     digest: bool,
@@ -67,10 +91,12 @@ pub(crate) struct AppendArgs {
 ///
 /// # Errors
 ///
-/// If the server cannot be reached, refuses everything, or fails verification, as [`connect::failed`] sorts them.
-/// Entries that were refused one by one are exit status 1 without an error.
+/// If the server cannot be reached, refuses everything, or fails verification, as [`connect::failed`] sorts them; if the
+/// receipts are not settled. Entries that were refused one by one are exit status 1 without an error.
 pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<ExitCode> {
+    // What is wrong with the files is told before the server is asked.
     check_files(&args)?;
+    let input = if args.whole { None } else { Some(Input::open(&args.files[0])?) };
     if let Some(directory) = &args.receipts {
         files::make_directory(directory)?;
     }
@@ -79,16 +105,21 @@ pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<ExitCode> {
         None => RunId::random()?,
     };
     let client = args.connect.connect().await?;
-    let mut job = Job { client, args: &args, run_id, batch: Vec::new(), bytes: 0, tally: Tally::default() };
+    let bar = match &input {
+        Some(input) => progress::of_bytes(&input.name, input.length),
+        None => progress::of_count("files", args.files.len() as u64),
+    };
+    let mut job = Job { client, args: &args, run_id, batch: Vec::new(), bytes: 0, tally: Tally::default(), bar };
     if args.identity.is_empty() && args.resume.is_none() {
         eprintln!("logwood: run {}; after an interruption go on with --resume {}", job.run_id, job.run_id);
     }
-    if args.whole {
-        job.append_files().await?;
-    } else {
-        job.append_lines().await?;
+    match input {
+        Some(input) => job.append_lines(input).await?,
+        None => job.append_files().await?,
     }
+    job.bar.finish_and_clear();
     job.summary()?;
+    job.settle().await?;
     Ok(if job.tally.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -105,12 +136,37 @@ fn check_files(args: &AppendArgs) -> anyhow::Result<()> {
         let Some(name) = path.file_name() else {
             return Err(Usage { problem: format!("{} has no file name", path.display()) }.into());
         };
-        if args.receipts.is_some() && !names.insert(name) {
+        if args.receipts.is_some() && !names.insert(name.to_string_lossy()) {
             let problem = format!("two files are named {}: their receipts would collide", name.display());
             return Err(Usage { problem }.into());
         }
+        Input::open(path)?;
     }
     Ok(())
+}
+
+/// What lines come from.
+struct Input {
+    name: String,
+    reader: Box<dyn Read>,
+    /// In bytes, if that is known.
+    length: Option<u64>,
+}
+
+impl Input {
+    /// Opens the file at `path`, or standard input for `-`.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self { name: "standard input".into(), reader: Box::new(io::stdin()), length: None });
+        }
+        let name = path.display().to_string();
+        let cannot = || format!("cannot read {name}");
+        let file = File::open(path).with_context(cannot)?;
+        let metadata = file.metadata().with_context(cannot)?;
+        anyhow::ensure!(!metadata.is_dir(), "cannot read {name}: it is a directory");
+        let length = metadata.is_file().then_some(metadata.len());
+        Ok(Self { name, reader: Box::new(file), length })
+    }
 }
 
 /// One run of the command.
@@ -122,6 +178,7 @@ struct Job<'a> {
     /// Bytes of the entries in `batch`.
     bytes: usize,
     tally: Tally,
+    bar: ProgressBar,
 }
 
 /// An entry that waits for its batch.
@@ -142,20 +199,11 @@ struct Tally {
 }
 
 impl Job<'_> {
-    async fn append_lines(&mut self) -> anyhow::Result<()> {
-        let path = &self.args.files[0];
-        let (reader, length): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
-            (Box::new(io::stdin()), None)
-        } else {
-            let cannot = || format!("cannot read {}", path.display());
-            let file = File::open(path).with_context(cannot)?;
-            let metadata = file.metadata().with_context(cannot)?;
-            (Box::new(file), metadata.is_file().then_some(metadata.len()))
-        };
-        let bar = progress_bar(length);
+    async fn append_lines(&mut self, input: Input) -> anyhow::Result<()> {
+        let Input { name, reader, length: _ } = input;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 20, reader));
-        while let Some((number, line)) = lines.next_line().with_context(|| format!("cannot read {}", path.display()))? {
-            bar.inc(line.len() as u64 + 1);
+        while let Some((number, line)) = lines.next_line().with_context(|| format!("cannot read {name}"))? {
+            self.bar.inc(line.len() as u64 + 1);
             if line.is_empty() && self.args.skip_empty {
                 continue;
             }
@@ -166,12 +214,10 @@ impl Job<'_> {
             }
         }
         self.flush().await?;
-        bar.finish_and_clear();
         Ok(())
     }
 
     async fn append_files(&mut self) -> anyhow::Result<()> {
-        let bar = progress_bar(Some(self.args.files.len() as u64));
         for (number, path) in (1..).zip(&self.args.files) {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
             let whole = files::read(path, READ_BYTES_MAX)?;
@@ -179,10 +225,9 @@ impl Job<'_> {
             if self.is_full() {
                 self.flush().await?;
             }
-            bar.inc(1);
+            self.bar.inc(1);
         }
         self.flush().await?;
-        bar.finish_and_clear();
         Ok(())
     }
 
@@ -216,7 +261,7 @@ impl Job<'_> {
         }
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
-        let new_entry = |p: &Pending| NewEntry { bytes: p.entry.clone(), identity: Some(p.identity.clone()) };
+        let new_entry = |p: &Pending| NewEntry { bytes: p.entry.clone(), identity: p.identity.clone().into() };
         let answers = self.client.append_batch(batch.iter().map(new_entry).collect()).await;
         let answers = answers.map_err(connect::failed).with_context(|| self.how_to_go_on())?;
         for (pending, answer) in batch.iter().zip(answers) {
@@ -252,7 +297,8 @@ impl Job<'_> {
 
     fn refuse(&mut self, label: &str, problem: &str) -> anyhow::Result<()> {
         self.tally.refused += 1;
-        eprintln!("logwood: {} {label}: {problem}", self.label_name());
+        let problem = output::printable(problem);
+        self.bar.suspend(|| eprintln!("logwood: {} {label}: {problem}", self.label_name()));
         if self.args.connect.json {
             output::json(&json!({ self.label_name(): self.label_json(label), "error": problem }))?;
         }
@@ -277,6 +323,28 @@ impl Job<'_> {
         }
     }
 
+    /// Shows that a published head extends the heads of all receipts, those of earlier runs included.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let unsettled = self.client.unsettled();
+        if self.args.settle_within == 0 {
+            if unsettled > 0 {
+                eprintln!("logwood: not settled, as told; settle later with `logwood prove --settle`");
+            }
+            return Ok(());
+        }
+        let within = Duration::from_secs(self.args.settle_within);
+        let Some(head) = prove::settle(&self.client, HeadLevel::Published, within).await? else {
+            return Ok(());
+        };
+        let sentence = prove::settled_sentence(&head);
+        if self.args.connect.json {
+            eprintln!("logwood: {sentence}");
+            Ok(())
+        } else {
+            output::line(&sentence)
+        }
+    }
+
     fn summary(&self) -> anyhow::Result<()> {
         let Tally { new, duplicates, refused, indices } = &self.tally;
         let place = indices.map(|(low, high)| format!(", at indices {low} to {high}")).unwrap_or_default();
@@ -288,19 +356,4 @@ impl Job<'_> {
             output::line(&text)
         }
     }
-}
-
-/// Shown if standard error is a terminal.
-///
-/// * `length` - bytes or files to come, if that is known.
-fn progress_bar(length: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
-    bar.set_style(
-        ProgressStyle::with_template("{wide_bar} {percent}% {elapsed} (left: {eta})")
-            .expect("the template is a constant that parses"),
-    );
-    bar
 }

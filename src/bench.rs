@@ -144,7 +144,7 @@ struct OwnServer {
 impl OwnServer {
     fn start() -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("logwood-bench-").tempdir().context("cannot make a directory")?;
-        let process = ServerProcess::start(&dir.path().join("data"), 0)?;
+        let process = ServerProcess::start_own(&dir.path().join("data"), 0)?;
         Ok(Self { process, dir })
     }
 }

@@ -1,4 +1,5 @@
 //! A server as a process of its own, so that it can be killed, and so that a load shares nothing with it but the machine.
+//! The tests start theirs in the same way.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -7,23 +8,33 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A running `logwood serve`. Killed when dropped.
+/// A running `logwood serve` on the loopback. Killed when dropped.
 pub(crate) struct ServerProcess {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) url: String,
     pub(crate) port: u16,
     pub(crate) vkey: String,
 }
 
 impl ServerProcess {
-    /// Starts a server on `data` and waits until it listens.
-    pub(crate) fn start(data: &Path, port: u16) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    /// Starts a server on `data` and waits until it listens. Port 0 picks a free one.
+    ///
+    /// * `program` - the `logwood` command.
+    /// * `arguments` - of `logwood serve`, besides.
+    /// * `environment` - variables that differ from those of the caller.
+    pub(crate) fn start(
+        program: &Path,
+        (data, port): (&Path, u16),
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut child = Command::new(program)
             .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            .args(arguments)
             // What it is given is thrown away soon, and may be on a small disk.
             .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
-            .env("RUST_LOG", "error")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the server")?;
@@ -40,6 +51,11 @@ impl ServerProcess {
                 return Ok(Self { child, url: format!("http://{address}"), port, vkey });
             }
         }
+    }
+
+    /// Starts this command's own server, which tells of errors only.
+    pub(crate) fn start_own(data: &Path, port: u16) -> anyhow::Result<Self> {
+        Self::start(&std::env::current_exe()?, (data, port), &[], &[("RUST_LOG", "error")])
     }
 
     /// SIGKILL: nothing is flushed.

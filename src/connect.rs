@@ -21,10 +21,11 @@ pub(crate) struct ConnectArgs {
     /// The log's name on that server.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(crate) log: String,
-    /// The log's verifier key. Without it the first contact pins the key, with a warning.
+    /// The log's verifier key. Without it the first contact pins the key, with a warning; later ones accept no other.
     #[arg(long, env = "LOGWOOD_VKEY", value_name = "VKEY")]
     vkey: Option<VerifierKey>,
-    /// Where pinned keys and the last verified heads are kept [default: under `XDG_STATE_HOME`].
+    /// Where pinned keys, the last verified heads, and heads of receipts that are not settled are kept. Commands that
+    /// run at once may share it [default: under `XDG_STATE_HOME`].
     #[arg(long, value_name = "DIR")]
     client_state: Option<PathBuf>,
     /// One JSON object a line on standard output.
@@ -40,10 +41,9 @@ impl ConnectArgs {
             None => default_state_dir()?,
         };
         let options = ClientOptions {
-            server: self.server.clone(),
-            log: self.log.clone(),
             vkey: self.vkey.clone(),
             state_dir: Some(state_dir),
+            ..ClientOptions::new(&self.server, &self.log)
         };
         let client = Client::connect(options).await.map_err(failed)?;
         if client.pinned_now() {
@@ -55,6 +55,28 @@ impl ConnectArgs {
             );
         }
         Ok(client)
+    }
+}
+
+/// What a head must have reached.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LevelArgs {
+    /// Under a published head: one that is kept in the history and shown to everybody.
+    #[arg(long)]
+    published: bool,
+    /// Under a published head with a quorum of the log's witnesses. A log without witnesses has none.
+    #[arg(long, conflicts_with = "published")]
+    witnessed: bool,
+}
+
+impl LevelArgs {
+    /// Unspecified if none is asked for: the latest head, whatever its level.
+    pub(crate) fn level(self) -> HeadLevel {
+        match self {
+            Self { witnessed: true, .. } => HeadLevel::Witnessed,
+            Self { published: true, .. } => HeadLevel::Published,
+            _ => HeadLevel::Unspecified,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
-use logwood_client::{Client, ClientError, ClientOptions};
+use logwood_client::{Client, ClientError, ClientOptions, LoggedEntry};
 use logwood_merkle::{LeafIndex, TreeSize};
 use logwood_note::VerifierKey;
 use logwood_store::LogStore as _;
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("logwood-demo-").tempdir().context("cannot make a directory")?;
     let data = dir.path().join("data");
     line(&format!("1. Starting a server in {}.", data.display()))?;
-    let mut server = ServerProcess::start(&data, 0)?;
+    let mut server = ServerProcess::start_own(&data, 0)?;
     let key: VerifierKey = server.vkey.parse().context("the server printed a bad verifier key")?;
     line(&format!("   Its log has the verifier key {key}"))?;
     line("   That line is all that a verifier has to trust.")?;
@@ -55,13 +55,8 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 /// A client of one of the parties in the story; each remembers in a directory of its own.
 pub(crate) async fn client(url: &str, key: &VerifierKey, state: &Path) -> Result<Client, ClientError> {
-    Client::connect(ClientOptions {
-        server: url.to_owned(),
-        log: "default".to_owned(),
-        vkey: Some(key.clone()),
-        state_dir: Some(state.to_owned()),
-    })
-    .await
+    let (vkey, state_dir) = (Some(key.clone()), Some(state.to_owned()));
+    Client::connect(ClientOptions { vkey, state_dir, ..ClientOptions::new(url, "default") }).await
 }
 
 async fn check_nothing_lost_or_doubled(
@@ -102,7 +97,7 @@ async fn show_proofs(
 ) -> anyhow::Result<bytes::Bytes> {
     let auditor = client(&server.url, key, &dir.join("auditor")).await?;
     let index = LeafIndex(logged.len() as u64 / 2);
-    let (_, receipt, head) = auditor.get(index).await?;
+    let LoggedEntry { receipt, head, .. } = auditor.get(index).await?;
     line(&format!("6. Entry {index} is in the tree of {} entries, by these hashes:", head.head.size))?;
     for hash in &receipt.proof {
         line(&format!("      {hash}"))?;
@@ -129,7 +124,7 @@ async fn catch_the_operator(
     line(&format!(
         "7. A malicious operator rewrites entry {victim} on a copy, and every hash and signature above it."
     ))?;
-    let mut server = ServerProcess::start(&forged, honest.port)?;
+    let mut server = ServerProcess::start_own(&forged, honest.port)?;
     let auditor = client(&server.url, key, &dir.join("auditor")).await?;
     match auditor.head().await {
         Err(error) if error.is_tampering() => line(&format!("   The client remembers an older head: {error}"))?,

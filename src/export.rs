@@ -1,21 +1,32 @@
 //! `logwood export`: a contiguous range of entries with the proof that it is complete.
 
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
-use logwood_merkle::Hash;
-use logwood_note::{EntriesError, RangeFile, push_entry};
+use logwood_client::Until;
+use logwood_merkle::{Hash, LeafIndex};
+use logwood_note::{RangeFile, push_entry};
 use serde_json::json;
 
 use crate::connect::{self, ConnectArgs};
-use crate::failure::VerificationFailed;
 use crate::verify::{RANGE_ENTRIES_FILE, RANGE_PROOF_FILE};
-use crate::{files, output};
+use crate::{files, output, progress};
+
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Example:
+  logwood export --range 0..1000 --out first-thousand && logwood verify --vkey KEY --range first-thousand
+";
 
 /// Writes a range of entries and its proof, for `logwood verify --range DIR`.
+///
+/// Needs 32 bytes of memory an entry.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     connect: ConnectArgs,
@@ -31,26 +42,30 @@ pub(crate) struct ExportArgs {
 ///
 /// # Errors
 ///
-/// [`VerificationFailed`] if entries and proof do not belong together; the others as [`connect::failed`] sorts them.
+/// [`crate::failure::VerificationFailed`] if entries and proof do not belong together; the others as
+/// [`connect::failed`] sorts them.
 pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.connect().await?;
-    let (first, end) = (args.range.start, args.range.end);
-    let (mut entries, mut leaves) = (Vec::new(), Vec::new());
-    let mut framed: Result<(), EntriesError> = Ok(());
-    let keep = |_, entry: bytes::Bytes| {
-        leaves.push(Hash::leaf(&entry));
-        if framed.is_ok() {
-            framed = push_entry(&entry, &mut entries);
-        }
-    };
-    let (proof, head) = client.export_range(first, end, keep).await.map_err(connect::failed)?;
-    framed?;
-
-    let file = RangeFile { range: args.range, left: proof.left, right: proof.right, checkpoint: head.note.to_vec() };
-    file.verify(&leaves, client.key(), Some(&head.origin)).map_err(|error| VerificationFailed::new(&error))?;
     files::make_directory(&args.out)?;
-    files::write(&args.out.join(RANGE_ENTRIES_FILE), &entries)?;
-    files::write(&args.out.join(RANGE_PROOF_FILE), &file.to_bytes())?;
+    let (first, end) = (args.range.start, args.range.end);
+    let mut file = files::NewFile::create(&args.out.join(RANGE_ENTRIES_FILE))?;
+    let bar = progress::of_count("entries", end - first);
+    let mut leaves = Vec::new();
+    let mut entries = client.entries(LeafIndex(first), Until::Index(end));
+    while let Some(chunk) = entries.next().await.map_err(connect::failed)? {
+        let mut framed = Vec::new();
+        for entry in &chunk.entries {
+            leaves.push(Hash::leaf(entry));
+            push_entry(entry, &mut framed)?;
+        }
+        file.write_all(&framed).with_context(|| format!("cannot write to {}", args.out.display()))?;
+        bar.set_position(leaves.len() as u64);
+    }
+    bar.finish_and_clear();
+    let (proof, head) = client.range_proof(LeafIndex(first), &leaves).await.map_err(connect::failed)?;
+    let proof = RangeFile { range: args.range, left: proof.left, right: proof.right, checkpoint: head.note.to_vec() };
+    file.finish()?;
+    files::write_synced(&args.out.join(RANGE_PROOF_FILE), &proof.to_bytes())?;
     if args.connect.json {
         let mut value = connect::head_json(&head)?;
         value["first"] = json!(first);

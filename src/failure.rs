@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
+use crate::output;
+
 /// Something that should verify does not. Exit status 3.
 #[derive(Debug, Error)]
 #[error("verification failed: {reason}")]
@@ -29,7 +31,7 @@ pub(crate) struct Usage {
 
 /// Prints `error` with its causes to standard error; the exit status that belongs to it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("logwood: {error:#}");
+    eprintln!("logwood: {}", output::printable(&format!("{error:#}")));
     ExitCode::from(exit_code(error))
 }
 

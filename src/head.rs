@@ -5,14 +5,29 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::connect::{self, ConnectArgs};
+use crate::connect::{self, ConnectArgs, LevelArgs};
 use crate::{files, output};
 
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  logwood head --published --raw > checkpoint.kept
+      Keep it elsewhere: `logwood prove --since` and `logwood fsck --checkpoint` judge the log by it.
+";
+
 /// Prints the log's latest head: signature checked, and consistent with the last one seen from here.
+///
+/// Exit status 3 if it does not extend the last one seen; 1 if it is smaller, which by itself proves nothing.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct HeadArgs {
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    level: LevelArgs,
+    /// Prints the checkpoint, the signed note verbatim.
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
     /// Also writes the checkpoint, the signed note verbatim, to FILE: keep it elsewhere.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -24,12 +39,15 @@ pub(crate) struct HeadArgs {
 ///
 /// As [`connect::failed`] sorts them.
 pub(crate) async fn run(args: HeadArgs) -> anyhow::Result<ExitCode> {
-    let head = args.connect.connect().await?.head().await.map_err(connect::failed)?;
+    let client = args.connect.connect().await?;
+    let head = client.head_of_level(args.level.level()).await.map_err(connect::failed)?;
     if let Some(path) = &args.out {
-        files::write(path, &head.note)?;
+        files::write_synced(path, &head.note)?;
     }
     if args.connect.json {
         output::json(&connect::head_json(&head)?)?;
+    } else if args.raw {
+        output::bytes(&head.note)?;
     } else {
         output::line(&format!("origin {}", head.origin))?;
         output::line(&format!("size   {}", head.head.size))?;

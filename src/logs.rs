@@ -7,11 +7,17 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_proto::v1::admin_service_client::AdminServiceClient;
-use logwood_proto::v1::{CreateLogRequest, FreezeLogRequest, LogInfo, LogState, SealLogRequest, ThawLogRequest};
+use logwood_proto::v1::{
+    CreateLogRequest, DescribeLogFullyRequest, DescribeLogFullyResponse, FreezeLogRequest, LogInfo, LogState,
+    SealLogRequest, ThawLogRequest,
+};
 use serde_json::{Value, json};
 
 use crate::connect::{self, ConnectArgs};
 use crate::{files, output};
+
+/// Where `logwood serve` puts it by default.
+const ADMIN_SOCKET: &str = "logwood-data/admin.sock";
 
 /// Lists, describes, creates, freezes and seals logs.
 #[derive(Debug, Args)]
@@ -24,8 +30,17 @@ pub(crate) struct LogsArgs {
 enum LogsCommand {
     /// Lists the server's logs, as the server tells.
     List(ConnectArgs),
-    /// Describes one log, with its verified head.
-    Describe(ConnectArgs),
+    /// Describes one log: its verified head, and what else the server says about it.
+    Describe {
+        #[command(flatten)]
+        connect: ConnectArgs,
+        /// Also what only the machine's owner is told, by the admin service.
+        #[arg(long)]
+        full: bool,
+        /// With --full: the admin service's Unix socket.
+        #[arg(long, env = "LOGWOOD_ADMIN", default_value = ADMIN_SOCKET, value_name = "PATH")]
+        admin: PathBuf,
+    },
     /// Makes a log: key pair, origin and signed checkpoint of size 0, all fixed for ever.
     Create {
         #[command(flatten)]
@@ -36,6 +51,9 @@ enum LogsCommand {
         /// Use the key file that exists already: you vouch that nothing was ever signed for this origin.
         #[arg(long)]
         origin_is_unused: bool,
+        /// Keep no index from leaf hash to entry: less disk, and `get --leaf-hash` is refused.
+        #[arg(long)]
+        without_leaf_index: bool,
         /// Give the log a second, post-quantum key: ML-DSA-44 cosignatures of its published heads, renewed every
         /// refresh-interval-ms, tell how fresh a head is.
         #[arg(long)]
@@ -62,7 +80,7 @@ struct AdminArgs {
     /// The log's name.
     log: String,
     /// The admin service's Unix socket.
-    #[arg(long, env = "LOGWOOD_ADMIN", default_value = "logwood-data/admin.sock", value_name = "PATH")]
+    #[arg(long, env = "LOGWOOD_ADMIN", default_value = ADMIN_SOCKET, value_name = "PATH")]
     admin: PathBuf,
     /// One JSON object on standard output.
     #[arg(long)]
@@ -76,28 +94,23 @@ struct AdminArgs {
 /// As [`connect::failed`] sorts them.
 pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        LogsCommand::List(connect) => {
+        LogsCommand::List(connect) => list(&connect).await?,
+        LogsCommand::Describe { connect, full, admin } => {
             let client = connect.connect().await?;
-            for info in client.list_logs().await.map_err(connect::failed)? {
-                if connect.json {
-                    output::json(&info_json(&info))?;
-                } else {
-                    output::line(&format!("{} ({}, {} entries): {}", info.name, state(&info), info.size, info.origin))?;
-                }
-            }
-        }
-        LogsCommand::Describe(connect) => {
-            let client = connect.connect().await?;
-            let info = client.describe().await.map_err(connect::failed)?;
-            let head = client.head().await.map_err(connect::failed)?;
+            let (info, head) = client.describe_unverified().await.map_err(connect::failed)?;
             let mut value = info_json(&info);
             value["size"] = json!(head.head.size.0);
             value["root"] = json!(output::base64(head.head.root));
+            if full {
+                let request = DescribeLogFullyRequest { log: connect.log.clone() };
+                let answer = connect_admin(&admin).await?.describe_log_fully(request).await;
+                add_details(&mut value, &answer.map_err(|status| refused(&status))?.into_inner())?;
+            }
             describe(&value, connect.json)?;
         }
-        LogsCommand::Create { admin, origin, origin_is_unused, ml_dsa } => {
+        LogsCommand::Create { admin, origin, origin_is_unused, without_leaf_index, ml_dsa } => {
             let log = admin.log.clone();
-            let request = CreateLogRequest { log, origin, origin_is_unused, without_leaf_index: false, ml_dsa };
+            let request = CreateLogRequest { log, origin, origin_is_unused, without_leaf_index, ml_dsa };
             let answer = connect_admin(&admin.admin).await?.create_log(request).await;
             done(&admin, answer.map(|answer| answer.into_inner().info))?;
         }
@@ -125,6 +138,40 @@ pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `--full` adds, in the order in which it is printed.
+const DETAILS: [&str; 8] =
+    ["number", "profile", "identity_scope", "leaf_index", "created", "round", "published_size", "read_only_reason"];
+
+/// Nothing of it can be verified: a list that leaves out a log looks like one that does not.
+async fn list(connect: &ConnectArgs) -> anyhow::Result<()> {
+    let client = connect.connect().await?;
+    let mut printed = Ok(());
+    let print = |info: LogInfo| {
+        if printed.is_ok() {
+            printed = if connect.json {
+                output::json(&info_json(&info))
+            } else {
+                output::line(&format!("{} ({}, {} entries): {}", info.name, state(&info), info.size, info.origin))
+            };
+        }
+    };
+    client.list_logs_unverified(print).await.map_err(connect::failed)?;
+    printed
+}
+
+/// What the admin service knows besides.
+fn add_details(value: &mut Value, full: &DescribeLogFullyResponse) -> anyhow::Result<()> {
+    value["number"] = json!(full.number);
+    value["profile"] = json!(full.profile);
+    value["identity_scope"] = json!(full.identity_scope);
+    value["leaf_index"] = json!(full.leaf_index);
+    value["created"] = json!(connect::time(full.created_ms)?);
+    value["round"] = json!(full.round);
+    value["published_size"] = json!(full.published_size);
+    value["read_only_reason"] = json!(Some(&full.read_only_reason).filter(|reason| !reason.is_empty()));
+    Ok(())
+}
+
 async fn connect_admin(socket: &Path) -> anyhow::Result<AdminServiceClient<tonic::transport::Channel>> {
     let cannot = || format!("cannot reach the admin service at {}: is the server running there?", socket.display());
     let socket = std::path::absolute(socket).with_context(cannot)?;
@@ -135,24 +182,28 @@ async fn connect_admin(socket: &Path) -> anyhow::Result<AdminServiceClient<tonic
 
 /// Prints the log as it is now, or the server's reason.
 fn done(admin: &AdminArgs, answer: Result<Option<LogInfo>, tonic::Status>) -> anyhow::Result<()> {
-    let info = answer.map_err(|status| anyhow::anyhow!("{} ({:?})", status.message(), status.code()))?;
+    let info = answer.map_err(|status| refused(&status))?;
     let info = info.context("the server's answer describes no log")?;
     describe(&info_json(&info), admin.json)
+}
+
+fn refused(status: &tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{} ({:?})", status.message(), status.code())
 }
 
 fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(value);
     }
-    for name in ["name", "origin", "state", "size", "root"] {
-        if value[name].is_null() {
-            continue;
-        }
+    let names = ["name", "origin", "state", "size", "root"].into_iter().chain(DETAILS);
+    let present: Vec<_> = names.filter(|name| !value[name].is_null()).collect();
+    let width = present.iter().map(|name| name.len()).max().unwrap_or(0);
+    for name in present {
         let text = value[name].as_str().map_or_else(|| value[name].to_string(), str::to_owned);
-        output::line(&format!("{name:<7}{text}"))?;
+        output::line(&format!("{name:<width$} {text}"))?;
     }
     for vkey in value["vkeys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        output::line(&format!("vkey   {vkey}"))?;
+        output::line(&format!("{:<width$} {vkey}", "vkey"))?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod head;
 mod keys;
 mod logs;
 mod output;
+mod progress;
 mod prove;
 mod repair;
 mod serve;

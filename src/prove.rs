@@ -1,43 +1,74 @@
-//! `logwood prove`: inclusion of an entry, consistency with a head of old, a fresh head for a receipt.
+//! `logwood prove`: inclusion of an entry, consistency with a head of old, a new head for a receipt, settling.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
-use logwood_client::{Client, VerifiedHead};
-use logwood_merkle::{Hash, LeafIndex, TreeHead, verify};
+use logwood_client::{Client, VerifiedHead, Which};
+use logwood_merkle::{Hash, LeafIndex, TreeHead};
+use logwood_note::entries::ENTRY_BYTES_MAX;
 use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_note::receipt::RECEIPT_BYTES_MAX;
 use logwood_note::{Checkpoint, Receipt};
+use logwood_proto::v1::HeadLevel;
 use serde_json::json;
 
-use crate::connect::{self, ConnectArgs};
-use crate::failure::VerificationFailed;
-use crate::{files, output};
+use crate::connect::{self, ConnectArgs, LevelArgs};
+use crate::failure::{Usage, VerificationFailed};
+use crate::{files, output, progress};
+
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  logwood prove 7 --out 7.tlog-proof
+  logwood prove --entry event.json
+      Is this event in the log? Exit status 1 if not.
+  logwood prove --refresh 7.tlog-proof --witnessed --out 7.tlog-proof
+      Replaces a receipt by one under a head that the log's witnesses have cosigned.
+  logwood prove --since checkpoint.kept
+      Has the log only grown since? Exit status 3 if what was there was changed.
+";
 
 /// Fetches a proof, verifies it, and prints it.
+///
+/// Exit status 3 if something does not verify: the receipt or checkpoint that is given, or the server's answer.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct ProveArgs {
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
     what: What,
-    /// Writes the receipt to FILE instead of standard output.
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    level: LevelArgs,
+    /// Writes the receipt to FILE instead of standard output, whole or not at all. May be the old receipt's.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "settle"])]
     out: Option<PathBuf>,
+    /// With --settle: how long to wait for a published head.
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "settle")]
+    settle_within: u64,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// Index of the entry, from 0: prints its receipt under the latest head.
+    /// Index of an entry, from 0: prints its receipt under the latest head.
     index: Option<u64>,
-    /// A receipt: shows that its head is consistent with the latest one, and prints the same entry's receipt there.
+    /// An entry, byte for byte as it was appended: shows that it is in the log, and prints its receipt.
+    #[arg(long, value_name = "FILE")]
+    entry: Option<PathBuf>,
+    /// A receipt: shows that its head and the latest are of one history, and prints the same entry's receipt there.
     #[arg(long, value_name = "RECEIPT")]
     refresh: Option<PathBuf>,
     /// A checkpoint: shows that the log's latest head extends it, and prints the consistency proof.
     #[arg(long, value_name = "CHECKPOINT")]
     since: Option<PathBuf>,
+    /// Shows that a published head extends the heads of all receipts that earlier commands left unsettled in the
+    /// client's state.
+    #[arg(long)]
+    settle: bool,
 }
 
 /// Runs the subcommand.
@@ -47,37 +78,94 @@ struct What {
 /// [`VerificationFailed`] if receipt, checkpoint or the server's answer does not verify; the others as
 /// [`connect::failed`] sorts them.
 pub(crate) async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
-    let client = args.connect.connect().await?;
-    match (args.what.index, &args.what.refresh, &args.what.since) {
-        (Some(index), ..) => {
-            let (_, receipt, head) = client.get(LeafIndex(index)).await.map_err(connect::failed)?;
-            print_receipt(&args, &receipt, &head)?;
+    let What { index, entry, refresh: old, since: checkpoint, settle: _ } = &args.what;
+    // What is wrong with a file is told before the server is asked.
+    if let Some(index) = index {
+        let client = args.connect.connect().await?;
+        let found = client.entry(Which::Index(LeafIndex(*index)), args.level.level()).await;
+        let found = found.map_err(connect::failed)?;
+        print_receipt(&args, &found.receipt, &found.head)?;
+    } else if let Some(path) = entry {
+        let (receipt, head) = find(path, &args).await?;
+        print_receipt(&args, &receipt, &head)?;
+    } else if let Some(path) = old {
+        let (receipt, head) = refresh(path, &args).await?;
+        print_receipt(&args, &receipt, &head)?;
+    } else if let Some(path) = checkpoint {
+        since(path, &args).await?;
+    } else {
+        let client = args.connect.connect().await?;
+        let level = args.level.level().max(HeadLevel::Published);
+        let settled = settle(&client, level, Duration::from_secs(args.settle_within)).await?;
+        match settled {
+            Some(head) if args.connect.json => output::json(&connect::head_json(&head)?)?,
+            Some(head) => output::line(&settled_sentence(&head))?,
+            None if args.connect.json => {}
+            None => output::line("nothing is unsettled")?,
         }
-        (_, Some(path), _) => {
-            let (receipt, head) = refresh(&client, path).await?;
-            print_receipt(&args, &receipt, &head)?;
-        }
-        (.., Some(path)) => since(&client, path, &args).await?,
-        _ => unreachable!("clap demands one of the three"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The receipt of the same entry under the latest head, which extends the old receipt's.
-async fn refresh(client: &Client, path: &Path) -> anyhow::Result<(Receipt, VerifiedHead)> {
-    let refused = |error: &(dyn std::error::Error + 'static)| VerificationFailed::new(error);
-    let old = Receipt::parse(&files::read(path, RECEIPT_BYTES_MAX)?).map_err(|error| refused(&error))?;
-    let (entry, receipt, head) = client.get(old.index).await.map_err(connect::failed)?;
-    let checkpoint = old.verify(&entry, client.key(), None).map_err(|error| refused(&error))?;
-    consistency(client, &checkpoint.head, &head).await?;
-    Ok((receipt, head))
+/// Settles all receipts in the client's state, with something to look at meanwhile.
+pub(crate) async fn settle(
+    client: &Client,
+    level: HeadLevel,
+    within: Duration,
+) -> anyhow::Result<Option<VerifiedHead>> {
+    let bar = progress::waiting("waiting for a published head");
+    let settled = client.settle(level, within).await.map_err(connect::failed);
+    bar.finish_and_clear();
+    settled.context("settle later with `logwood prove --settle`")
 }
 
-async fn since(client: &Client, path: &Path, args: &ProveArgs) -> anyhow::Result<()> {
+/// What settling has shown.
+pub(crate) fn settled_sentence(head: &VerifiedHead) -> String {
+    format!("settled: the {} head of size {} extends every receipt", connect::level(head.level), head.head.size)
+}
+
+async fn find(path: &Path, args: &ProveArgs) -> anyhow::Result<(Receipt, VerifiedHead)> {
+    let entry = files::read(path, ENTRY_BYTES_MAX)?;
+    if entry.is_empty() || entry.len() > ENTRY_BYTES_MAX {
+        let problem = format!("{} has not 1 to {ENTRY_BYTES_MAX} bytes, so no log holds it", path.display());
+        return Err(Usage { problem }.into());
+    }
+    let client = args.connect.connect().await?;
+    let leaf = Hash::leaf(&entry);
+    match args.level.level() {
+        HeadLevel::Unspecified => client.receipt(leaf, None).await.map_err(connect::failed),
+        level => {
+            let found = client.entry(Which::Leaf(leaf), level).await.map_err(connect::failed)?;
+            Ok((found.receipt, found.head))
+        }
+    }
+}
+
+/// The receipt of the same entry under another head, which is of one history with the old receipt's.
+async fn refresh(path: &Path, args: &ProveArgs) -> anyhow::Result<(Receipt, VerifiedHead)> {
+    let refused = |error: &(dyn std::error::Error + 'static)| VerificationFailed::new(error);
+    let old = Receipt::parse(&files::read(path, RECEIPT_BYTES_MAX)?).map_err(|error| refused(&error))?;
+    let client = args.connect.connect().await?;
+    let found = client.entry(Which::Index(old.index), args.level.level()).await.map_err(connect::failed)?;
+    let checkpoint = old.verify(&found.bytes, client.key(), None).map_err(|error| refused(&error))?;
+    let (one, other) = (checkpoint.head, found.head.head);
+    let (older, newer) = if one.size <= other.size { (one, other) } else { (other, one) };
+    client.consistency_of(&older, &newer).await.map_err(connect::failed)?;
+    if newer != other && args.level.level() == HeadLevel::Unspecified {
+        return Err(behind(&newer, &older));
+    }
+    Ok((Receipt { extra: old.extra, ..found.receipt }, found.head))
+}
+
+async fn since(path: &Path, args: &ProveArgs) -> anyhow::Result<()> {
     let note = files::read(path, NOTE_BYTES_MAX)?;
+    let client = args.connect.connect().await?;
     let old = Checkpoint::open(&note, client.key(), None).map_err(|error| VerificationFailed::new(&error))?;
-    let head = client.head().await.map_err(connect::failed)?;
-    let proof = consistency(client, &old.head, &head).await?;
+    let head = client.head_of_level(args.level.level()).await.map_err(connect::failed)?;
+    if old.head.size > head.head.size {
+        return Err(behind(&old.head, &head.head));
+    }
+    let proof = client.consistency_of(&old.head, &head.head).await.map_err(connect::failed)?;
     if args.connect.json {
         let proof: Vec<String> = proof.iter().map(output::base64).collect();
         let mut value = connect::head_json(&head)?;
@@ -92,30 +180,17 @@ async fn since(client: &Client, path: &Path, args: &ProveArgs) -> anyhow::Result
     proof.iter().try_for_each(|hash| output::line(&output::base64(hash)))
 }
 
-/// Shows that `new` extends `old`; the proof (RFC 6962 §2.1.2).
-async fn consistency(client: &Client, old: &TreeHead, new: &VerifiedHead) -> anyhow::Result<Vec<Hash>> {
-    if old.size > new.head.size {
-        anyhow::bail!(
-            "the server's head has size {}, less than the {} of the file: ask again, or ask its operator",
-            new.head.size,
-            old.size
-        );
-    }
-    if old.size.0 == 0 {
-        return Ok(Vec::new());
-    }
-    let proof = if old.size == new.head.size {
-        Vec::new()
-    } else {
-        client.consistency(old.size, new.head.size).await.map_err(connect::failed)?
-    };
-    verify::consistency(old, &new.head, &proof).map_err(|error| VerificationFailed::new(&error))?;
-    Ok(proof)
+fn behind(file: &TreeHead, server: &TreeHead) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the server's head has size {}, less than the {} of the file: ask again, or ask its operator",
+        server.size,
+        file.size
+    )
 }
 
 fn print_receipt(args: &ProveArgs, receipt: &Receipt, head: &VerifiedHead) -> anyhow::Result<()> {
     if let Some(path) = &args.out {
-        files::write(path, &receipt.to_bytes())?;
+        files::write_synced(path, &receipt.to_bytes())?;
     }
     if args.connect.json {
         let proof: Vec<String> = receipt.proof.iter().map(output::base64).collect();

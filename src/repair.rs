@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use logwood_merkle::TreeHead;
 use logwood_sequencer::LogTail;
 use logwood_server::read_anchor;
@@ -15,6 +14,7 @@ use logwood_store_rocksdb::{OpenError, RocksStore, TornTail};
 use serde_json::json;
 
 use crate::output;
+use crate::progress;
 
 /// Repairs a data directory that does not open. The server must be stopped.
 ///
@@ -128,9 +128,7 @@ fn report_dropped(as_json: bool, dropped: &Dropped) -> anyhow::Result<()> {
 }
 
 fn rebuild_index(db: &Path) -> anyhow::Result<u64> {
-    let progress = ProgressBar::new(0).with_message("indexing");
-    progress
-        .set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
+    let progress = progress::of_count("indexing", 0);
     let entries = RocksStore::rebuild_index(db, &mut |done, total| {
         progress.set_length(total);
         progress.set_position(done);

@@ -2,11 +2,12 @@
 //!
 //! In a `console` block, lines that begin with `$ ` are commands, the others their output; `…` stands for anything.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod common;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_logwood");
+use std::path::Path;
+use std::process::Command;
+
+use common::{LOGWOOD, Server};
 
 /// A command, and the lines that it shall print.
 struct Step {
@@ -43,54 +44,23 @@ fn matches(pattern: &str, line: &str) -> bool {
     rest.is_empty() || open_end
 }
 
-/// A server that is stopped when the test ends, however it ends.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts a server as the tour does, in `dir`, and returns its address.
-fn serve(dir: &Path) -> (Server, String) {
-    let mut child = Command::new(BINARY)
-        .args(["serve", "--grpc", "127.0.0.1:0"])
-        // A temporary directory may be on a small disk.
-        .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
-        .current_dir(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts");
-    let out = BufReader::new(child.stdout.take().expect("it is piped"));
-    let server = Server(child);
-    for line in out.lines() {
-        if let Some(address) = line.expect("text").strip_prefix("serving gRPC on ") {
-            return (server, address.to_owned());
-        }
-    }
-    panic!("the server ended before it served");
-}
-
 #[test]
 fn the_tour_prints_what_the_readme_shows() {
     let readme = include_str!("../README.md");
     let steps = steps(readme);
     assert!(steps.len() > 5, "the tour was not found");
     let dir = tempfile::tempdir().expect("a directory");
-    let (_server, address) = serve(dir.path());
+    let server = Server::start(&dir.path().join("logwood-data"), 0, &[]);
 
     // One shell for all steps, since one of them exports a variable. A line of its own ends each output.
     let end = "--- end of step";
     let script: Vec<String> = steps.iter().map(|step| format!("{}\necho '{end}'", step.command)).collect();
     let script = script.join("\n");
-    let bin = Path::new(BINARY).parent().expect("a file is in a directory");
+    let bin = Path::new(LOGWOOD).parent().expect("a file is in a directory");
     let output = Command::new("bash")
         .args(["-c", &format!("exec 2>&1\nPATH={}:$PATH\n{script}", bin.display())])
         .current_dir(dir.path())
-        .env("LOGWOOD_SERVER", format!("http://{address}"))
+        .env("LOGWOOD_SERVER", &server.url)
         .env("XDG_STATE_HOME", dir.path().join("state"))
         .env_remove("LOGWOOD_VKEY")
         .output()

@@ -5,33 +5,15 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::Server;
+use common::{LOGWOOD, Server, copy};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
 
 /// Runs a client command in `dir`, where each caller remembers in a directory of its own.
 fn logwood(server: &Server, dir: &Path, state: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
-        .args(arguments)
-        .args(["--server", &server.url, "--client-state", state])
-        .current_dir(dir)
-        .output()
-        .expect("the command runs");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for file in std::fs::read_dir(from).expect("readable") {
-        let file = file.expect("readable");
-        let target = to.join(file.file_name());
-        match file.file_type().expect("a type") {
-            kind if kind.is_dir() => copy(&file.path(), &target),
-            kind if kind.is_file() => drop(std::fs::copy(file.path(), target).expect("copied")),
-            _ => {}
-        }
-    }
+    let output = common::logwood(server, dir, state).args(arguments).output().expect("the command runs");
+    let (code, out, err) = common::outcome(&output);
+    (code, out + &err)
 }
 
 #[test]
@@ -73,13 +55,14 @@ fn of_two_servers_on_copies_with_one_anchor_the_first_stops_signing() {
     let second = Server::start(&twin, 0, &anchor);
     // The first finds the other's token when it next publishes; until then its heads are promises like any other. An
     // append that is on its way at that moment is not acknowledged either.
+    let append = ["append", "one", "--settle-within", "0"];
     let stopped = (0..10_000).any(|_| {
-        let (code, text) = logwood(&first, dir.path(), "a", &["append", "one"]);
+        let (code, text) = logwood(&first, dir.path(), "a", &append);
         assert!(matches!(code, Some(0 | 1)), "{text}");
         code == Some(1) && text.contains("another process serves a copy")
     });
     assert!(stopped, "the first server stops signing");
-    assert_eq!(logwood(&first, dir.path(), "a", &["append", "one"]).0, Some(1), "and does not start again");
+    assert_eq!(logwood(&first, dir.path(), "a", &append).0, Some(1), "and does not start again");
     assert_eq!(logwood(&first, dir.path(), "b", &["head"]).0, Some(0), "reads go on");
     assert_eq!(logwood(&second, dir.path(), "c", &["append", "one"]).0, Some(0), "the last one started may sign");
 }
@@ -97,15 +80,10 @@ fn keep_checkpoint(server: &Server, dir: &Path, name: &str) {
 
 /// Runs `logwood logs` on the admin socket of `data`.
 fn admin(dir: &Path, data: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
-        .arg("logs")
-        .args(arguments)
-        .args(["--admin", &format!("{data}/admin.sock")])
-        .current_dir(dir)
-        .output()
-        .expect("the command runs");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    let mut command = Command::new(LOGWOOD);
+    command.arg("logs").args(arguments).args(["--admin", &format!("{data}/admin.sock")]).current_dir(dir);
+    let (code, out, err) = common::outcome(&command.output().expect("the command runs"));
+    (code, out + &err)
 }
 
 /// A directory with `data`, whose log holds `one` and then `two`, and `old`, a copy of it from between the two with its
@@ -200,9 +178,42 @@ fn an_anchor_of_every_round_holds_heads_that_were_never_published() {
     let arguments = ["--config", config.to_str().expect("UTF-8"), "--anchor", anchor.to_str().expect("UTF-8")];
     let server = Server::start(&data, 0, &arguments);
     for _ in 0..3 {
-        assert_eq!(logwood(&server, dir.path(), "a", &["append", "one"]).0, Some(0));
+        // Nothing is published here, so nothing can be settled.
+        let append = ["append", "--settle-within", "0", "one"];
+        assert_eq!(logwood(&server, dir.path(), "a", &append).0, Some(0));
     }
     let text = std::fs::read_to_string(&anchor).expect("readable");
     drop(server);
     assert!(text.lines().any(|line| line.starts_with("log default 3 ")), "the receipt's head is there: {text}");
+}
+
+#[test]
+fn a_client_that_saw_more_notices_a_rollback_and_proves_a_fork() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, old) = (dir.path().join("data"), dir.path().join("old"));
+    for (name, lines) in [("one", "first\nsecond\n"), ("two", "third\n"), ("other", "forged\nmore\n")] {
+        std::fs::write(dir.path().join(name), lines).expect("written");
+    }
+    let server = Server::start(&data, 0, &[]);
+    let port = server.port;
+    assert_eq!(logwood(&server, dir.path(), "victim", &["append", "one"]).0, Some(0));
+    server.stop();
+    copy(&data, &old);
+    let server = Server::start(&data, port, &[]);
+    assert_eq!(logwood(&server, dir.path(), "victim", &["append", "two"]).0, Some(0));
+    server.stop();
+
+    // The whole data directory is an old one, its anchor too: nothing keeps the server from signing.
+    let server = Server::start(&old, port, &[]);
+    for command in [&["head"][..], &["append", "two"], &["get", "0"], &["logs", "describe"]] {
+        let (code, text) = logwood(&server, dir.path(), "victim", command);
+        assert_eq!(code, Some(1), "smaller proves nothing: {text}");
+        assert!(text.contains("was rolled back"), "{text}");
+    }
+    assert_eq!(logwood(&server, dir.path(), "accomplice", &["append", "other"]).0, Some(0));
+    for command in [&["head"][..], &["append", "two"], &["get", "0"], &["head", "--published"]] {
+        let (code, text) = logwood(&server, dir.path(), "victim", command);
+        assert_eq!(code, Some(3), "another history is proof: {text}");
+    }
+    server.stop();
 }

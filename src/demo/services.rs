@@ -63,7 +63,7 @@ pub(super) async fn append_through_a_crash(
         "3. SIGKILL after {} acknowledged events, in the middle of others. Starting again; the services retry.",
         acknowledged.load(Ordering::Relaxed)
     ))?;
-    *server = ServerProcess::start(data, server.port)?;
+    *server = ServerProcess::start_own(data, server.port)?;
     let mut all = Vec::with_capacity(events.len());
     for task in tasks {
         all.extend(task.await.context("a service stopped")??);

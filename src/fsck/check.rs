@@ -7,7 +7,7 @@
 //!
 //! Memory is bounded whatever the log's size: one step of leaf hashes, one step of heads, and sums of rows.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use logwood_merkle::{Hash, TreeHead};
 use logwood_note::{SignedNote, VerifierKey};
 use logwood_sequencer::publisher::note;
@@ -15,6 +15,7 @@ use logwood_store::{HeadQuery, LogRecord, LogStore, PublishedHead, ReadError};
 use rayon::prelude::*;
 
 use crate::failure::VerificationFailed;
+use crate::progress;
 
 mod bundles;
 mod rows;
@@ -71,9 +72,7 @@ pub(crate) fn log(
         )));
     }
     let rows = if record.settings.leaf_index { size } else { 0 };
-    let progress = ProgressBar::new(size + rows).with_message(format!("checking `{name}`"));
-    progress
-        .set_style(ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}").expect("valid"));
+    let progress = progress::of_count(&format!("checking `{name}`"), size + rows);
     let bundles = Bundles::new(store, record)?;
     let checked = rayon::join(
         || tree(&bundles, key, kept, &progress),

@@ -1,15 +1,20 @@
 //! A real server process, for tests that need one.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use rustix::process::{Pid, Signal, kill_process};
+#[path = "../../src/child.rs"]
+mod child;
+
+use child::ServerProcess;
+
+/// The command under test.
+pub const LOGWOOD: &str = env!("CARGO_BIN_EXE_logwood");
 
 /// A `logwood serve` on the loopback. SIGKILL when dropped.
 pub struct Server {
-    child: Child,
+    process: ServerProcess,
     pub url: String,
     pub port: u16,
     pub vkey: String,
@@ -23,51 +28,56 @@ impl Server {
 
     /// As [`start`](Self::start), with variables of the environment.
     pub fn start_with(data: &Path, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_logwood"))
-            .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
-            .arg(data)
-            .args(arguments)
-            // What it is given is thrown away soon, and may be on a small disk.
-            .env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0")
-            .envs(environment.iter().copied())
-            .env("RUST_LOG", "off")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut server = Self { child, url: String::new(), port, vkey: String::new() };
-        for line in BufReader::new(server.child.stdout.take().expect("piped")).lines() {
-            let line = line.expect("the server's output is text");
-            if let Some(key) = line.strip_prefix("vkey ") {
-                key.clone_into(&mut server.vkey);
-            }
-            if let Some(address) = line.strip_prefix("serving gRPC on ") {
-                server.port = address.rsplit(':').next().expect("a port").parse().expect("a port");
-                server.url = format!("http://{address}");
-                return server;
-            }
-        }
-        panic!("the server stopped before it listened");
+        let environment = [environment, &[("RUST_LOG", "off")]].concat();
+        let process = ServerProcess::start(Path::new(LOGWOOD), (data, port), arguments, &environment);
+        let process = process.expect("the server starts");
+        let (url, port, vkey) = (process.url.clone(), process.port, process.vkey.clone());
+        Self { process, url, port, vkey }
     }
 
     /// The most memory that the process has held so far (`VmHWM` of proc(5)), in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
         peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// SIGTERM, and an orderly end.
     pub fn stop(mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("it is ours");
-        assert!(self.child.wait().expect("it is ours").success());
+        self.process.stop().expect("an orderly end");
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have stopped already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// The command, as somebody calls it in `dir` who remembers in `state` there.
+pub fn logwood(server: &Server, dir: &Path, state: &str) -> Command {
+    let mut command = Command::new(LOGWOOD);
+    command.current_dir(dir).env("LOGWOOD_SERVER", &server.url).env_remove("LOGWOOD_VKEY");
+    command.env("XDG_STATE_HOME", dir.join(state));
+    command
+}
+
+/// Its exit status, standard output and standard error.
+pub fn outcome(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Copies a directory of files and directories.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for file in std::fs::read_dir(from).expect("readable") {
+        let file = file.expect("readable");
+        let target = to.join(file.file_name());
+        match file.file_type().expect("a type") {
+            kind if kind.is_dir() => copy(&file.path(), &target),
+            kind if kind.is_file() => drop(std::fs::copy(file.path(), target).expect("copied")),
+            _ => {}
+        }
     }
+}
+
+/// The public data that is not part of this repository, if it is there.
+pub fn shared_data() -> Option<PathBuf> {
+    let shared = std::env::var_os("LOGWOOD_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+    Some(shared.join("data")).filter(|data| data.is_dir())
 }

@@ -11,25 +11,58 @@ use crate::client::{Store, size_of};
 use crate::verify::{inclusion, run};
 use crate::{Client, ClientError, VerifiedHead};
 
-/// Attempts at one append, the first included.
-const ATTEMPTS_MAX: u32 = 8;
-
-/// Wait before the second attempt; it doubles from there on.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
-
-/// Longest wait between two attempts.
-const BACK_OFF_MAX: Duration = Duration::from_secs(2);
-
 /// Bytes of an identity that the client makes up.
 const IDENTITY_BYTES: usize = 16;
+
+/// What makes a retried entry the same entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// 16 random bytes, good for the retries that the client itself makes.
+    #[default]
+    Random,
+    /// 1 to 128 bytes that the caller knows the entry by: good for the caller's own retries, too.
+    Key(Bytes),
+    /// None: every attempt would be a new entry, so that there is only one.
+    Absent,
+}
+
+impl From<Bytes> for Identity {
+    fn from(key: Bytes) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<Option<Bytes>> for Identity {
+    fn from(key: Option<Bytes>) -> Self {
+        key.map_or(Self::Random, Self::Key)
+    }
+}
+
+impl Identity {
+    /// What is sent.
+    pub(crate) fn into_key(self) -> Result<Option<Bytes>, ClientError> {
+        match self {
+            Self::Key(key) => Ok(Some(key)),
+            Self::Absent => Ok(None),
+            Self::Random => {
+                let mut random = [0; IDENTITY_BYTES];
+                getrandom::fill(&mut random).map_err(|error| ClientError::BadOption {
+                    option: "identity",
+                    message: format!("none can be made up, so name one: {error}"),
+                })?;
+                Ok(Some(Bytes::copy_from_slice(&random)))
+            }
+        }
+    }
+}
 
 /// An entry to append.
 #[derive(Clone, Debug)]
 pub struct NewEntry {
     /// 1 to 65,535 bytes.
     pub bytes: Bytes,
-    /// 1 to 128 bytes that make a retried entry the same entry. `None`: made up, good for the retries of this call.
-    pub identity: Option<Bytes>,
+    /// What makes a retry safe.
+    pub identity: Identity,
 }
 
 /// An entry that is in the log, and the proof.
@@ -37,7 +70,7 @@ pub struct NewEntry {
 pub struct Appended {
     /// Where it is.
     pub index: LeafIndex,
-    /// It was there before this call.
+    /// It was there already: before this call, or from an attempt of this call whose answer was lost.
     pub duplicate: bool,
     /// Verified; good for ever and offline.
     pub receipt: Receipt,
@@ -59,36 +92,57 @@ pub struct EntryRefused {
 impl Client {
     /// Appends `entry`, 1 to 65,535 bytes, and verifies its receipt.
     ///
-    /// * `identity` - as [`NewEntry::identity`].
+    /// * `identity` - a `Bytes`, or `None` for one that is made up.
     ///
-    /// Transient errors are retried with the same identity, for some seconds.
+    /// Transient errors are retried with the same identity, for [`crate::ClientOptions::retry_within`].
     ///
     /// # Errors
     ///
     /// * [`ClientError::Verification`] if the receipt does not verify.
     /// * [`ClientError::Rejected`] if the server refuses the entry.
+    /// * [`ClientError::Behind`] if the server's head is smaller than one verified before; nothing was appended.
     /// * [`ClientError::Unreachable`] if it is not known whether the entry was logged: append it again with its identity.
     /// * [`ClientError::State`] if the entry is logged, but its head cannot be remembered.
-    pub async fn append(&self, entry: Bytes, identity: Option<Bytes>) -> Result<Appended, ClientError> {
+    pub async fn append(&self, entry: Bytes, identity: impl Into<Identity>) -> Result<Appended, ClientError> {
+        self.append_until(entry, identity, (v1::HeadLevel::Unspecified, Duration::ZERO)).await
+    }
+
+    /// As [`Client::append`], but the answer waits until a head of a level covers the entry.
+    ///
+    /// * `wait` - the level, and how long to wait for it: zero is as long as the server does, 10 seconds. When that runs
+    ///   out the entry is logged, and its head says which level was reached.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::append`]; [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has none
+    /// to wait for.
+    pub async fn append_until(
+        &self,
+        entry: Bytes,
+        identity: impl Into<Identity>,
+        (level, within): (v1::HeadLevel, Duration),
+    ) -> Result<Appended, ClientError> {
         let leaf = Hash::leaf(&entry);
-        let key = identity_or_random(identity)?;
-        let mut back_off = BackOff::new();
-        let (answer, known) = loop {
-            let known = self.remembered();
-            let request = v1::AppendRequest {
-                log: self.log(),
-                entry: entry.clone(),
-                known_size: size_of(known.as_ref()),
-                identity: Some(v1::append_request::Identity::Key(key.clone())),
-                ..v1::AppendRequest::default()
-            };
-            match self.rpc().append(request).await {
-                Ok(answer) => break (answer.into_inner(), known),
-                Err(status) => back_off.pause(self.status(&status)).await?,
-            }
+        let key = identity.into().into_key()?;
+        let known = self.remembered();
+        let is_safe = key.is_some();
+        let request = v1::AppendRequest {
+            log: self.log(),
+            entry,
+            known_size: size_of(known.as_ref()),
+            identity: key.map(v1::append_request::Identity::Key),
+            wait: level.into(),
+            wait_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
         };
-        let v1::AppendResponse { index, duplicate, head, inclusion: proof } = answer;
-        let head = self.accept(head, known.as_ref(), Store::Soon)?;
+        let answer = self.calling(is_safe, |mut rpc| {
+            let request = request.clone();
+            async move { rpc.append(request).await }
+        });
+        let v1::AppendResponse { index, duplicate, head, inclusion: proof } = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.judge_refusal(error, known.as_ref()).await),
+        };
+        let head = self.accept(head, known.as_ref(), (true, Store::Soon)).await?;
         let proof = hashes("inclusion", &proof)?;
         let index = LeafIndex(index);
         inclusion(leaf, index, &head.head, &proof)?;
@@ -98,7 +152,8 @@ impl Client {
 
     /// Appends 1 to 1,000 entries in one call. `out[i]` is for `entries[i]`.
     ///
-    /// The new ones get contiguous indices. Each receipt is derived from the range proof of its run.
+    /// The new ones get contiguous indices. Each receipt is derived from the range proof of its run. The call is
+    /// retried only if every entry has an identity.
     ///
     /// # Errors
     ///
@@ -110,27 +165,28 @@ impl Client {
         let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(&entry.bytes)).collect();
         let mut batch = Vec::with_capacity(entries.len());
         for NewEntry { bytes, identity } in entries {
-            let key = identity_or_random(identity)?;
-            batch.push(v1::BatchEntry { entry: bytes, identity: Some(v1::batch_entry::Identity::Key(key)) });
+            let identity = identity.into_key()?.map(v1::batch_entry::Identity::Key);
+            batch.push(v1::BatchEntry { entry: bytes, identity });
         }
-        let mut back_off = BackOff::new();
-        let (answer, known) = loop {
-            let known = self.remembered();
-            let request = v1::AppendBatchRequest {
-                log: self.log(),
-                entries: batch.clone(),
-                known_size: size_of(known.as_ref()),
-                ..v1::AppendBatchRequest::default()
-            };
-            match self.rpc().append_batch(request).await {
-                Ok(answer) => break (answer.into_inner(), known),
-                Err(status) => back_off.pause(self.status(&status)).await?,
-            }
+        let known = self.remembered();
+        let is_safe = batch.iter().all(|entry| entry.identity.is_some());
+        let request = v1::AppendBatchRequest {
+            log: self.log(),
+            entries: batch,
+            known_size: size_of(known.as_ref()),
+            ..v1::AppendBatchRequest::default()
         };
-        let v1::AppendBatchResponse { head, runs, errors } = answer;
+        let answer = self.calling(is_safe, |mut rpc| {
+            let request = request.clone();
+            async move { rpc.append_batch(request).await }
+        });
+        let v1::AppendBatchResponse { head, runs, errors } = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.judge_refusal(error, known.as_ref()).await),
+        };
         let head = match head {
             None if runs.is_empty() => None,
-            head => Some(self.accept(head, known.as_ref(), Store::Soon)?),
+            head => Some(self.accept(head, known.as_ref(), (true, Store::Soon)).await?),
         };
         outcomes(&leaves, head.as_ref(), &runs, errors)
     }
@@ -145,28 +201,31 @@ fn outcomes(
 ) -> Result<Vec<Result<Appended, EntryRefused>>, ClientError> {
     let mut outcomes: Vec<Option<Result<Appended, EntryRefused>>> = vec![None; leaves.len()];
     for error in errors {
-        let v1::EntryError { request_id, code, message, index } = error;
-        let refused = EntryRefused { code: tonic::Code::from_i32(code), message, index };
-        answer(&mut outcomes, request_id, Err(refused))?;
+        answer(&mut outcomes, error.request_id, Err(error.into()))?;
     }
+    let find = |id| leaves.get(usize::try_from(id).ok()?).copied();
     // Runs come with a head, which the caller has seen to.
-    for message in head.map_or(&[][..], |_| runs) {
-        let Some(head) = head else { break };
-        for (request_id, appended) in receipts(leaves, head, message)? {
+    for (head, message) in head.into_iter().flat_map(|head| runs.iter().map(move |run| (head, run))) {
+        for (request_id, appended) in receipts(find, head, message)? {
             answer(&mut outcomes, request_id, Ok(appended))?;
         }
     }
-    let unanswered = || ClientError::Verification { what: "the answer leaves out an entry of the batch".to_owned() };
+    let unanswered = || ClientError::failed("the answer leaves out an entry of the batch");
     outcomes.into_iter().map(|outcome| outcome.ok_or_else(unanswered)).collect()
 }
 
 /// The receipts of one run, verified.
-fn receipts(leaves: &[Hash], head: &VerifiedHead, message: &v1::Run) -> Result<Vec<(u64, Appended)>, ClientError> {
-    let found =
-        |id: &u64| usize::try_from(*id).ok().and_then(|id| leaves.get(id).copied()).ok_or_else(|| not_sent(*id));
-    let in_run = message.request_ids.iter().map(found).collect::<Result<Vec<_>, _>>()?;
+///
+/// * `find` - the leaf hash of the entry that was sent as this request.
+pub(crate) fn receipts(
+    find: impl Fn(u64) -> Option<Hash>,
+    head: &VerifiedHead,
+    message: &v1::Run,
+) -> Result<Vec<(u64, Appended)>, ClientError> {
+    let leaf = |id: &u64| find(*id).ok_or_else(|| not_sent(*id));
+    let in_run = message.request_ids.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
     let Some(proof) = &message.range_proof else {
-        return Err(ClientError::Verification { what: "the answer holds a run without its range proof".to_owned() });
+        return Err(ClientError::failed("the answer holds a run without its range proof"));
     };
     let verified = run(LeafIndex(message.first_index), &in_run, &head.head, &range_proof(proof)?)?;
     let mut receipts = Vec::with_capacity(in_run.len());
@@ -181,6 +240,12 @@ fn receipts(leaves: &[Hash], head: &VerifiedHead, message: &v1::Run) -> Result<V
     Ok(receipts)
 }
 
+impl From<v1::EntryError> for EntryRefused {
+    fn from(error: v1::EntryError) -> Self {
+        Self { code: tonic::Code::from_i32(error.code), message: error.message, index: error.index }
+    }
+}
+
 /// Files the outcome of one entry; each must have exactly one.
 fn answer(
     outcomes: &mut [Option<Result<Appended, EntryRefused>>],
@@ -190,48 +255,13 @@ fn answer(
     let place = usize::try_from(request_id).ok().and_then(|id| outcomes.get_mut(id));
     let place = place.ok_or_else(|| not_sent(request_id))?;
     if place.replace(outcome).is_some() {
-        let what = format!("the answer names entry {request_id} of the batch twice");
-        return Err(ClientError::Verification { what });
+        return Err(ClientError::failed(format!("the answer names entry {request_id} of the batch twice")));
     }
     Ok(())
 }
 
-fn not_sent(request_id: u64) -> ClientError {
-    ClientError::Verification { what: format!("the answer names entry {request_id}, which was not sent") }
-}
-
-fn identity_or_random(identity: Option<Bytes>) -> Result<Bytes, ClientError> {
-    if let Some(identity) = identity {
-        return Ok(identity);
-    }
-    let mut random = [0; IDENTITY_BYTES];
-    getrandom::fill(&mut random)
-        .map_err(|error| ClientError::BadOption { option: "identity", message: format!("name one: {error}") })?;
-    Ok(Bytes::copy_from_slice(&random))
-}
-
-/// Bounded exponential back-off.
-struct BackOff {
-    attempts: u32,
-    wait: Duration,
-}
-
-impl BackOff {
-    fn new() -> Self {
-        Self { attempts: 1, wait: BACK_OFF_FIRST }
-    }
-
-    /// Waits before another attempt; gives `error` back if it is not transient or the attempts are used up.
-    async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
-        if !error.is_transient() || self.attempts == ATTEMPTS_MAX {
-            return Err(error);
-        }
-        tracing::debug!(%error, attempts = self.attempts, "append is retried");
-        tokio::time::sleep(self.wait).await;
-        self.attempts += 1;
-        self.wait = (self.wait * 2).min(BACK_OFF_MAX);
-        Ok(())
-    }
+pub(crate) fn not_sent(request_id: u64) -> ClientError {
+    ClientError::failed(format!("the answer names entry {request_id}, which was not sent, or was answered before"))
 }
 
 #[cfg(test)]

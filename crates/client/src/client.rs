@@ -1,4 +1,4 @@
-//! The client itself: its connection, the key it trusts, the head it remembers.
+//! The client itself: its connection, the key it trusts, the heads it remembers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,17 +12,28 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::channel::connect;
-use crate::state::StateFile;
-use crate::verify::{behind, same_tree, signed_head};
+use crate::memory::{Memory, Snapshot};
+use crate::retry::{Attempts, SystemTiming, Timing};
+use crate::state::{KeySource, Remembered, StateFile};
+use crate::verify::signed_head;
 use crate::{ClientError, VerifiedHead};
+
+/// The generated client.
+pub(crate) type Rpc = LogServiceClient<Channel>;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait for the first byte of an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait for the first byte of an answer, and for the next answer of a stream that owes one.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a quiet connection is asked whether it still is one, and how long for the answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The state file is written at most this often while entries are appended, and once more at the end.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// More heads than that are not left to settling: they are shown to be extended by the latest one first.
+const UNSETTLED_HEADS: usize = 64;
 
 /// What to connect to, and what to trust.
 #[derive(Clone, Debug)]
@@ -33,8 +44,20 @@ pub struct ClientOptions {
     pub log: String,
     /// The key to trust. Without, the one remembered; without that, the server's own, which is then pinned.
     pub vkey: Option<VerifierKey>,
-    /// Directory that remembers the key and the last verified head. `None`: nothing outlives the client.
+    /// Directory that remembers keys and verified heads, and may be shared. `None`: nothing outlives the client.
     pub state_dir: Option<PathBuf>,
+    /// How long after its beginning a call may begin another attempt, each of which takes at most 30 seconds. Only what
+    /// is safe is retried: reads, and entries with an identity.
+    pub retry_within: Duration,
+}
+
+impl ClientOptions {
+    /// Trusts what the server says first, remembers nothing, retries for 30 seconds.
+    #[must_use]
+    pub fn new(server: impl Into<String>, log: impl Into<String>) -> Self {
+        let (server, log) = (server.into(), log.into());
+        Self { server, log, vkey: None, state_dir: None, retry_within: Duration::from_secs(30) }
+    }
 }
 
 /// A verifying client of one log. Cheap to clone; clones share connection and memory.
@@ -47,18 +70,22 @@ struct Inner {
     server: String,
     log: String,
     key: VerifierKey,
-    pinned_now: bool,
-    rpc: LogServiceClient<Channel>,
-    state: Option<StateFile>,
+    source: KeySource,
+    rpc: Rpc,
+    retry_within: Duration,
+    timing: Arc<dyn Timing>,
     memory: Mutex<Memory>,
+    state: Option<StateFile>,
+    stored: Mutex<Stored>,
+    /// Held by the one call that relates heads to the latest.
+    relating: tokio::sync::Mutex<()>,
 }
 
-/// The largest head verified so far, and whether the state file has it.
+/// What the state file holds, as far as this client knows.
 #[derive(Default)]
-struct Memory {
-    latest: Option<VerifiedHead>,
-    stored: Option<Instant>,
-    is_stored: bool,
+struct Stored {
+    base: Snapshot,
+    at: Option<Instant>,
 }
 
 /// Whether a head must reach the state file before the call returns.
@@ -88,27 +115,54 @@ impl Client {
     /// * [`ClientError::Rejected`] if a key has to be pinned and there is no such log.
     /// * [`ClientError::Verification`] if a key has to be pinned and does not verify the log's own head.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
-        let ClientOptions { server, log, vkey, state_dir } = options;
+        Self::connect_with(options, Arc::new(SystemTiming)).await
+    }
+
+    /// As [`Client::connect`], with another source of time and chance.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn connect_with(options: ClientOptions, timing: Arc<dyn Timing>) -> Result<Self, ClientError> {
+        let ClientOptions { server, log, vkey, state_dir, retry_within } = options;
         let log = log
             .parse::<LogName>()
             .map_err(|error| ClientError::BadOption { option: "log", message: error.to_string() })?
             .to_string();
         let rpc = LogServiceClient::new(open_channel(&server).await?);
         let state = state_dir.map(|directory| StateFile::new(&directory, &server, &log));
-        let remembered = state.as_ref().map(StateFile::load).transpose()?.flatten();
+        let remembered = state.as_ref().map(|state| state.load(vkey.as_ref())).transpose()?.flatten();
 
         // A key that the caller names is trusted over one remembered, and a head of another key is no memory of it.
-        let trusted = vkey.or_else(|| remembered.as_ref().map(|remembered| remembered.key.clone()));
-        let latest = remembered.filter(|found| trusted.as_ref() == Some(&found.key)).and_then(|found| found.head);
-        let pinned_now = trusted.is_none();
-        let (key, latest) = match trusted {
-            Some(key) => (key, latest),
-            None => pin(&server, &log, rpc.clone()).await.map(|(key, head)| (key, Some(head)))?,
+        let source = match (&vkey, &remembered) {
+            (Some(_), _) => KeySource::Named,
+            (None, Some(_)) => KeySource::Remembered,
+            (None, None) => KeySource::PinnedNow,
         };
-        let memory = Mutex::new(Memory { latest, ..Memory::default() });
-        let client = Self { inner: Arc::new(Inner { server, log, key, pinned_now, rpc, state, memory }) };
-        if pinned_now {
-            client.inner.store(Store::Now)?;
+        let (key, memory, base) = match (remembered, vkey) {
+            (Some(Remembered { key, snapshot }), _) => (key, Memory::new(snapshot.clone()), snapshot),
+            (None, Some(key)) => (key, Memory::default(), Snapshot::default()),
+            (None, None) => {
+                let (key, head) = pin(&server, &log, rpc.clone()).await?;
+                (key, Memory::new(Snapshot { latest: Some(head), unsettled: Vec::new() }), Snapshot::default())
+            }
+        };
+        let inner = Inner {
+            server,
+            log,
+            key,
+            source,
+            rpc,
+            retry_within,
+            timing,
+            memory: Mutex::new(memory),
+            state,
+            stored: Mutex::new(Stored { base, at: None }),
+            relating: tokio::sync::Mutex::default(),
+        };
+        let client = Self { inner: Arc::new(inner) };
+        if source == KeySource::PinnedNow {
+            client.remember(Store::Now).await?;
         }
         Ok(client)
     }
@@ -122,75 +176,143 @@ impl Client {
     /// Whether the key came from the server just now: the caller should be told, and compare it elsewhere.
     #[must_use]
     pub fn pinned_now(&self) -> bool {
-        self.inner.pinned_now
+        self.inner.source == KeySource::PinnedNow
     }
 
     /// The largest head verified so far, from this run or an earlier one.
     #[must_use]
     pub fn remembered(&self) -> Option<VerifiedHead> {
-        self.inner.memory.lock().latest.clone()
-    }
-
-    /// The log's latest head, verified and remembered.
-    ///
-    /// # Errors
-    ///
-    /// * [`ClientError::Verification`] if it is not signed by the key, or does not extend the remembered head.
-    /// * [`ClientError::Rejected`] if it is smaller than the remembered head, which by itself proves nothing.
-    /// * [`ClientError::Unreachable`] and [`ClientError::State`].
-    pub async fn head(&self) -> Result<VerifiedHead, ClientError> {
-        let known = self.remembered();
-        let answer = self.tree_head(size_of(known.as_ref())).await;
-        match (answer, &known) {
-            (Ok(message), _) => self.accept(message, known.as_ref(), Store::Now),
-            (Err(error), Some(known)) if error.is_beyond_head() => Err(self.judge_smaller(known).await?),
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    /// The server says that it has less than was verified before: look at what it signs now.
-    async fn judge_smaller(&self, known: &VerifiedHead) -> Result<ClientError, ClientError> {
-        let smaller = signed_head(self.tree_head(0).await?, self.key(), None, None)?;
-        same_tree(known, &smaller)?;
-        Ok(behind(known, smaller.head.size))
-    }
-
-    async fn tree_head(&self, known_size: u64) -> Result<Option<v1::SignedTreeHead>, ClientError> {
-        let level = v1::HeadLevel::Unspecified.into();
-        let request = v1::GetTreeHeadRequest { log: self.log(), level, known_size };
-        let answer = self.rpc().get_tree_head(request).await.map_err(|status| self.status(&status))?;
-        Ok(answer.into_inner().head)
+        self.inner.memory.lock().latest().cloned()
     }
 
     /// Verifies the head of an answer to a request that named the size of `known`, and remembers it.
-    pub(crate) fn accept(
+    ///
+    /// * `receipts` - whether receipts are given out under it, which then have to be settled.
+    pub(crate) async fn accept(
         &self,
         message: Option<v1::SignedTreeHead>,
         known: Option<&VerifiedHead>,
-        store: Store,
+        (receipts, store): (bool, Store),
     ) -> Result<VerifiedHead, ClientError> {
-        let head = signed_head(message, self.key(), known, self.remembered().as_ref())?;
-        {
+        // The same note again is not judged twice, unless that shows an unsettled head to be extended.
+        let seen = {
+            let memory = self.inner.memory.lock();
+            let tells_more = known.is_some_and(|known| memory.is_unsettled(known));
+            memory.latest().filter(|_| !tells_more).cloned()
+        };
+        let is_seen = seen.as_ref().is_some_and(|seen| message.as_ref().is_some_and(|m| m.checkpoint == seen.note));
+        let head = signed_head(message, self.key(), known, seen.as_ref())?;
+        let known = known.filter(|known| !is_seen && known.head != head.head);
+        let unsettled = {
             let mut memory = self.inner.memory.lock();
-            if let Some(latest) = &memory.latest {
-                same_tree(latest, &head)?;
-            }
-            // A concurrent call may have moved on; both its head and this one extend `known`.
-            if memory.latest.as_ref().is_none_or(|latest| latest.head.size < head.head.size) {
-                memory.latest = Some(head.clone());
-                memory.is_stored = false;
-            }
+            memory.advance(known, &head, receipts)?;
+            memory.unsettled().len()
+        };
+        if unsettled > UNSETTLED_HEADS {
+            self.relate_unsettled().await?;
         }
-        self.inner.store(store)?;
+        self.remember(store).await?;
         Ok(head)
     }
 
-    pub(crate) fn rpc(&self) -> LogServiceClient<Channel> {
+    /// Shows that the latest head extends every smaller one that is unsettled, so that it alone remains.
+    async fn relate_unsettled(&self) -> Result<(), ClientError> {
+        let Ok(_only_one) = self.inner.relating.try_lock() else {
+            return Ok(());
+        };
+        let Some(latest) = self.remembered() else {
+            return Ok(());
+        };
+        let mut unsettled = self.inner.memory.lock().unsettled().to_vec();
+        unsettled.retain(|head| head.head.size < latest.head.size);
+        for head in unsettled {
+            match self.one_history(&head, &latest).await {
+                Ok(()) => self.inner.memory.lock().extended(&head, &latest),
+                Err(error) if error.is_tampering() => return Err(error),
+                // Settling will ask again.
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `head`, from a call that named no size, is of one history with `latest`, as was shown.
+    pub(crate) fn joined(&self, latest: Option<&VerifiedHead>, head: &VerifiedHead) -> Result<(), ClientError> {
+        let mut memory = self.inner.memory.lock();
+        match latest {
+            Some(latest) if latest.head.size > head.head.size => Ok(()),
+            latest => memory.advance(latest.filter(|latest| latest.head != head.head), head, false),
+        }
+    }
+
+    /// Access to what was verified.
+    pub(crate) fn with_memory<T>(&self, access: impl FnOnce(&mut Memory) -> T) -> T {
+        access(&mut self.inner.memory.lock())
+    }
+
+    /// Merges with the state file if it is behind and, for [`Store::Soon`], not fresh.
+    pub(crate) async fn remember(&self, when: Store) -> Result<(), ClientError> {
+        if self.inner.state.is_none() || !self.inner.is_due(when) {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.inner);
+        let synced = tokio::task::spawn_blocking(move || inner.sync()).await;
+        // Nobody cancels it, so all that can have happened is a panic.
+        let unrelated = synced.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        // Another process got on, too. If the server cannot be asked now, settling will ask.
+        if let (Some(smaller), Some(latest)) = (unrelated, self.remembered()) {
+            match self.one_history(&smaller, &latest).await {
+                Err(error) if error.is_tampering() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls until there is an answer, an error that will not pass, or no time left. Only for what is safe to repeat.
+    pub(crate) async fn retrying<T, F>(&self, call: impl FnMut(Rpc) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.calling(true, call).await
+    }
+
+    /// As [`Client::retrying`], but only once unless `is_safe`.
+    pub(crate) async fn calling<T, F>(&self, is_safe: bool, mut call: impl FnMut(Rpc) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let mut attempts = self.attempts();
+        loop {
+            let error = match call(self.rpc()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => self.status(&status),
+            };
+            if !is_safe {
+                return Err(error);
+            }
+            attempts.pause(error).await?;
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> Attempts<'_> {
+        Attempts::new(self.timing(), self.inner.retry_within)
+    }
+
+    pub(crate) fn timing(&self) -> &dyn Timing {
+        &*self.inner.timing
+    }
+
+    pub(crate) fn rpc(&self) -> Rpc {
         self.inner.rpc.clone()
     }
 
     pub(crate) fn log(&self) -> String {
         self.inner.log.clone()
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        &self.inner.server
     }
 
     pub(crate) fn status(&self, status: &tonic::Status) -> ClientError {
@@ -199,30 +321,33 @@ impl Client {
 }
 
 impl Inner {
-    /// Writes the state file if it is behind and, for [`Store::Soon`], not fresh.
-    fn store(&self, when: Store) -> Result<(), ClientError> {
+    fn is_due(&self, when: Store) -> bool {
+        // Whoever holds the lock is writing just now.
+        when == Store::Now
+            || self.stored.try_lock().is_some_and(|stored| {
+                let now = self.timing.now();
+                stored.at.is_none_or(|at| now.saturating_duration_since(at) >= STORE_INTERVAL)
+            })
+    }
+
+    /// Merges with the state file, unless that holds all that is known.
+    fn sync(&self) -> Result<Option<VerifiedHead>, ClientError> {
         let Some(state) = &self.state else {
-            return Ok(());
+            return Ok(None);
         };
-        let latest = {
-            let mut memory = self.memory.lock();
-            let is_fresh = memory.stored.is_some_and(|stored| stored.elapsed() < STORE_INTERVAL);
-            if memory.is_stored || (when == Store::Soon && is_fresh) {
-                return Ok(());
-            }
-            memory.is_stored = true;
-            memory.stored = Some(Instant::now());
-            memory.latest.clone()
-        };
-        state.store(&self.key, latest.as_ref()).inspect_err(|_| self.memory.lock().is_stored = false)
+        let mut stored = self.stored.lock();
+        if self.memory.lock().snapshot() == stored.base {
+            return Ok(None);
+        }
+        let unrelated = state.sync(&self.key, self.source, &self.memory, &mut stored.base)?;
+        stored.at = Some(self.timing.now());
+        Ok(unrelated)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.memory.get_mut().latest.is_some()
-            && let Err(error) = self.store(Store::Now)
-        {
+        if let Err(error) = self.sync() {
             tracing::warn!(%error, "the last verified head is not remembered");
         }
     }
@@ -237,26 +362,19 @@ async fn open_channel(server: &str) -> Result<Channel, ClientError> {
     let endpoint = Endpoint::from_shared(server.to_owned())
         .map_err(|error| ClientError::BadOption { option: "server", message: error.to_string() })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT);
-    connect(&endpoint).await.map_err(|error| {
-        let ClientError::Verification { what: message } = ClientError::failed_check("no connection", &error) else {
-            unreachable!("failed_check makes this variant only")
-        };
-        ClientError::Unreachable { server: server.to_owned(), message }
-    })
+        .timeout(ANSWER_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    connect(&endpoint).await.map_err(|error| ClientError::unreachable(server, &error))
 }
 
 /// First contact: the server's own key, if it verifies the server's own head.
-async fn pin(
-    server: &str,
-    log: &str,
-    mut rpc: LogServiceClient<Channel>,
-) -> Result<(VerifierKey, VerifiedHead), ClientError> {
+async fn pin(server: &str, log: &str, mut rpc: Rpc) -> Result<(VerifierKey, VerifiedHead), ClientError> {
     let request = v1::DescribeLogRequest { log: log.to_owned(), known_size: 0 };
     let answer = rpc.describe_log(request).await.map_err(|status| ClientError::from_status(server, &status))?;
     let v1::DescribeLogResponse { info, head } = answer.into_inner();
     let Some(vkey) = info.and_then(|info| info.vkeys.into_iter().next()) else {
-        return Err(ClientError::Verification { what: "the server names no key of the log".to_owned() });
+        return Err(ClientError::failed("the server names no key of the log"));
     };
     let key = vkey.parse().map_err(|error| ClientError::failed_check("the log's key is malformed", &error))?;
     let head = signed_head(head, &key, None, None)?;

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use logwood_proto::FieldError;
 use thiserror::Error;
@@ -25,6 +26,10 @@ pub enum ClientError {
         code: tonic::Code,
         /// `reason` of the `ErrorInfo`, as in [`logwood_proto::Reason`].
         reason: Option<String>,
+        /// With [`logwood_proto::Reason::BeyondHead`]: the size of the server's head.
+        size: Option<u64>,
+        /// When the server says that a retry may succeed (`RetryInfo`).
+        retry_after: Option<Duration>,
         /// The server's words.
         message: String,
     },
@@ -35,6 +40,24 @@ pub enum ClientError {
         server: String,
         /// What the transport says.
         message: String,
+    },
+    /// The server's head is smaller than one that was verified before. That proves nothing: a replica lags, or an old
+    /// copy was restored. Ask again later, and ask the operator.
+    #[error(
+        "the server's head has size {size}, the last verified one size {known_size}: the server lags, or was rolled \
+         back; ask again later, and ask its operator"
+    )]
+    Behind {
+        /// Size of the server's head.
+        size: u64,
+        /// Size of the largest head verified before.
+        known_size: u64,
+    },
+    /// No published head came in time that covers every receipt. They are kept in the client's state: settle later.
+    #[error("not settled: {why}; the receipts are good, and stay in the client's state to be settled later")]
+    NotSettled {
+        /// What was waited for, or what kept it from coming.
+        why: String,
     },
     /// What the client remembers cannot be read or written.
     #[error("client state {}: {message}", path.display())]
@@ -62,31 +85,48 @@ impl ClientError {
     }
 
     /// Whether the same call may well succeed in a moment.
+    ///
+    /// `RESOURCE_EXHAUSTED` without `RetryInfo` is a message that is too large, and stays so.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
-            Self::Rejected { code, .. } => {
-                matches!(code, tonic::Code::Unavailable | tonic::Code::ResourceExhausted)
+            Self::Unreachable { .. } | Self::Rejected { code: tonic::Code::Unavailable, .. } => true,
+            Self::Rejected { code, retry_after, .. } => {
+                *code == tonic::Code::ResourceExhausted && retry_after.is_some()
             }
-            Self::Verification { .. } | Self::State { .. } | Self::BadOption { .. } => false,
+            _ => false,
         }
     }
 
-    /// Whether the server says that a size or an index is beyond its head.
-    pub(crate) fn is_beyond_head(&self) -> bool {
+    /// What the server asked to wait before a retry.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rejected { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The size of the server's head, if the server says that a size or an index is beyond it.
+    pub(crate) fn beyond_head(&self) -> Option<u64> {
         let beyond = logwood_proto::Reason::BeyondHead.as_str();
-        matches!(self, Self::Rejected { reason: Some(reason), .. } if reason == beyond)
+        match self {
+            Self::Rejected { reason: Some(reason), size, .. } if reason == beyond => *size,
+            _ => None,
+        }
+    }
+
+    /// A failed check, as a sentence.
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
+        Self::Verification { what: what.into() }
     }
 
     /// A failed check: `what` was checked, `why` it failed, with its causes.
     pub(crate) fn failed_check(what: impl fmt::Display, why: &dyn std::error::Error) -> Self {
-        let mut sentence = format!("{what}: {why}");
-        let mut source = why.source();
-        while let Some(cause) = source {
-            write!(sentence, ": {cause}").expect("writing to a String cannot fail");
-            source = cause.source();
-        }
-        Self::Verification { what: sentence }
+        Self::Verification { what: format!("{what}: {}", chain(why)) }
+    }
+
+    /// The transport to `server` failed.
+    pub(crate) fn unreachable(server: &str, why: &dyn std::error::Error) -> Self {
+        Self::Unreachable { server: server.to_owned(), message: chain(why) }
     }
 
     /// The error that `status`, an answer of `server`, stands for.
@@ -95,12 +135,26 @@ impl ClientError {
         if status.source().is_some() {
             return Self::Unreachable { server: server.to_owned(), message: status.message().to_owned() };
         }
+        let info = status.get_details_error_info();
         Self::Rejected {
             code: status.code(),
-            reason: status.get_details_error_info().map(|info| info.reason),
+            size: info.as_ref().and_then(|info| info.metadata.get("size")?.parse().ok()),
+            reason: info.map(|info| info.reason),
+            retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
             message: status.message().to_owned(),
         }
     }
+}
+
+/// `error` and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(sentence, ": {cause}").expect("writing to a String cannot fail");
+        source = cause.source();
+    }
+    sentence
 }
 
 impl From<FieldError> for ClientError {

@@ -7,20 +7,32 @@
 //!
 //! A [`Client`] trusts one key. It is named by the caller, or pinned on first contact as ssh does it.
 //! [`ClientError::Verification`] says that a check failed; every other error says only that there is no answer.
+//! What is not verified, because no proof could, comes from methods that are named `..._unverified`.
 
 mod append;
 mod channel;
 mod client;
+mod entries;
 mod error;
+mod heads;
+mod memory;
 mod read;
+mod retry;
+mod settle;
 mod state;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod verify;
 
-pub use append::{Appended, EntryRefused, NewEntry};
+pub use append::{Appended, EntryRefused, Identity, NewEntry};
 pub use channel::connect;
 pub use client::{Client, ClientOptions};
+pub use entries::{Chunk, Entries, Until};
 pub use error::ClientError;
-pub use read::Multiproof;
+pub use heads::{HeadWatch, Heads, HeadsFrom};
+pub use read::{LoggedEntry, Multiproof, Which};
+pub use retry::{Sleep, SystemTiming, Timing};
+pub use settle::SETTLE_WITHIN;
+pub use stream::{AppendReceiver, AppendSender, Window};
 pub use verify::VerifiedHead;

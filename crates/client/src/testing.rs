@@ -1,9 +1,17 @@
-//! A small log in memory, honest, for tests to tamper with.
+//! A small log in memory, honest, for tests to tamper with; and a clock that tests set.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use logwood_merkle::{CompactRange, Hash, LeafIndex, NodeId, ProofPlan, RangeProof, TreeHead, TreeSize, plan};
 use logwood_note::{SigningKey, sign_checkpoint};
 use logwood_proto::{hashes_to_bytes, v1};
+use parking_lot::Mutex;
+
+use crate::retry::{Sleep, Timing};
+use crate::verify::signed_head;
+use crate::{ClientError, VerifiedHead};
 
 pub(crate) const ORIGIN: &str = "example.com/logs/audit";
 
@@ -57,5 +65,56 @@ pub(crate) fn signed(leaves: &[Hash], known: u64) -> v1::SignedTreeHead {
         level: v1::HeadLevel::Signed.into(),
         time_ms: 1_700_000_000_000,
         time_is_cosigned: false,
+    }
+}
+
+/// `signed`, verified: a head of `leaves(size)`.
+pub(crate) fn verified(size: u64) -> VerifiedHead {
+    verify(signed(&leaves(size), 0)).expect("an honest head")
+}
+
+/// Another tree of that size, signed by the same key.
+pub(crate) fn forked(size: u64) -> VerifiedHead {
+    let mut leaves = leaves(size);
+    leaves[0] = Hash::leaf(b"rewritten");
+    verify(signed(&leaves, 0)).expect("signed")
+}
+
+fn verify(message: v1::SignedTreeHead) -> Result<VerifiedHead, ClientError> {
+    signed_head(Some(message), key(1).verifier(), None, None)
+}
+
+/// A clock that stands still but for waits, which are over at once.
+#[derive(Debug)]
+pub(crate) struct TestTiming {
+    random: u64,
+    state: Mutex<(Instant, Vec<Duration>)>,
+}
+
+impl TestTiming {
+    pub(crate) fn with_random(random: u64) -> Arc<Self> {
+        Arc::new(Self { random, state: Mutex::new((Instant::now(), Vec::new())) })
+    }
+
+    /// The waits since the last look.
+    pub(crate) fn take_waits(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.state.lock().1)
+    }
+}
+
+impl Timing for TestTiming {
+    fn now(&self) -> Instant {
+        self.state.lock().0
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        let mut state = self.state.lock();
+        state.0 += wait;
+        state.1.push(wait);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn random(&self) -> u64 {
+        self.random
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn signed_head(
     latest: Option<&VerifiedHead>,
 ) -> Result<VerifiedHead, ClientError> {
     let Some(message) = message else {
-        return Err(ClientError::Verification { what: "the answer holds no head".to_owned() });
+        return Err(ClientError::failed("the answer holds no head"));
     };
     let level = message.level();
     let time_ms = message.time_ms;
@@ -62,32 +62,24 @@ fn extends(known: Option<&VerifiedHead>, new: &VerifiedHead, proof: &[Hash]) -> 
         return Ok(());
     };
     if new.head.size < known.head.size {
-        return Err(behind(known, new.head.size));
+        return Err(ClientError::Behind { size: new.head.size.0, known_size: known.head.size.0 });
     }
-    let (old_size, new_size) = (known.head.size, new.head.size);
-    verify::consistency(&known.head, &new.head, proof).map_err(|error| {
-        let what = format!("the head of size {new_size} does not extend the verified head of size {old_size}");
-        ClientError::failed_check(what, &error)
-    })
+    consistency(&known.head, &new.head, proof)
 }
 
-/// A smaller head proves nothing: a backup, a replica that lags, or a rollback.
-pub(crate) fn behind(known: &VerifiedHead, size: TreeSize) -> ClientError {
-    ClientError::Rejected {
-        code: tonic::Code::OutOfRange,
-        reason: Some(logwood_proto::Reason::BeyondHead.as_str().to_owned()),
-        message: format!(
-            "the server's head has size {size}, the last verified one size {}: the server lags, or was rolled back",
-            known.head.size
-        ),
-    }
+/// Checks by `proof` that `new` extends `old`, which is not empty.
+pub(crate) fn consistency(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Result<(), ClientError> {
+    verify::consistency(old, new, proof).map_err(|error| {
+        let what = format!("the head of size {} does not extend the verified head of size {}", new.size, old.size);
+        ClientError::failed_check(what, &error)
+    })
 }
 
 /// Two verified heads of one size must have one root.
 pub(crate) fn same_tree(one: &VerifiedHead, other: &VerifiedHead) -> Result<(), ClientError> {
     if one.head.size == other.head.size && one.head.root != other.head.root {
         let what = format!("the log signed two different heads of size {}: keep both checkpoints", one.head.size);
-        return Err(ClientError::Verification { what });
+        return Err(ClientError::failed(what));
     }
     Ok(())
 }
@@ -122,9 +114,8 @@ pub(crate) fn multiproof(leaves: &[(LeafIndex, Hash)], head: &TreeHead, proof: &
     multi::verify(leaves, head, proof)
         .map_err(|error| ClientError::failed_check("the multiproof does not lead to the head", &error))?;
 
-    let too_big = || ClientError::Verification {
-        what: "the tree is larger than this machine can count, so the second verifier cannot judge it".to_owned(),
-    };
+    let too_big =
+        || ClientError::failed("the tree is larger than this machine can count: the second verifier cannot judge it");
     let size = usize::try_from(head.size.0).map_err(|_| too_big())?;
     // Every index is below the size, which `multi::verify` has checked.
     let indices: Vec<_> = leaves.iter().filter_map(|(index, _)| usize::try_from(index.0).ok()).collect();
@@ -133,7 +124,7 @@ pub(crate) fn multiproof(leaves: &[(LeafIndex, Hash)], head: &TreeHead, proof: &
     if second.verify(*head.root.as_bytes(), &indices, &hashes, size) {
         return Ok(());
     }
-    Err(ClientError::Verification { what: "the second verifier does not accept the multiproof".to_owned() })
+    Err(ClientError::failed("the second verifier does not accept the multiproof"))
 }
 
 /// RFC 6962 hashing for `rs_merkle`, independent of our own.

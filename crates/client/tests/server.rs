@@ -1,73 +1,13 @@
 //! The client against a real server over a store in memory: through sockets, with nothing replaced.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+mod common;
 
 use bytes::Bytes;
-use logwood_client::{Client, ClientError, ClientOptions, NewEntry};
+use common::{Server, entry, fill};
+use logwood_client::{Client, ClientError, ClientOptions, HeadsFrom, Which};
 use logwood_merkle::{Hash, LeafIndex, TreeSize, range};
 use logwood_note::{Checkpoint, SigningKey};
-use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, free_space, serve};
-use logwood_store::{LogStore, MemoryDisk, MemoryStore};
-use tempfile::TempDir;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-struct Server {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-    _data: TempDir,
-}
-
-impl Server {
-    /// A new, empty server with a key of its own.
-    async fn start(address: &str) -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let disk = MemoryDisk::new();
-        let limits = LimitSettings { disk_reserve_mib: 0, ..LimitSettings::default() };
-        let options = ServeOptions {
-            limits: Limits::try_from(limits).expect("valid limits"),
-            free_space: free_space(data.path().to_owned()),
-            data: data.path().to_owned(),
-            grpc: address.parse().expect("an address"),
-            admin: data.path().join("admin.sock"),
-            anchor: data.path().join("ANCHOR"),
-            public_url: None,
-            publishing: PublishOptions::default(),
-            opener: Arc::new(move || Ok(Arc::new(MemoryStore::open(&disk)?) as Arc<dyn LogStore>)),
-        };
-        let (stop, stopped) = oneshot::channel();
-        let (tell, told) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let tell = move |started: &logwood_server::Started| tell.send(started.grpc).expect("the test waits");
-            serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
-        });
-        Self { address: told.await.expect("starts"), stop, task, _data: data }
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).expect("it runs");
-        self.task.await.expect("it stops");
-    }
-
-    fn options(&self, state: Option<&Path>) -> ClientOptions {
-        let server = format!("http://{}", self.address);
-        ClientOptions { server, log: "default".to_owned(), vkey: None, state_dir: state.map(Path::to_owned) }
-    }
-}
-
-fn entry(number: u64) -> Bytes {
-    Bytes::from(format!("entry {number}"))
-}
-
-async fn fill(client: &Client, count: u64) {
-    let entries = (0..count).map(|number| NewEntry { bytes: entry(number), identity: None }).collect();
-    for (index, outcome) in (0..).zip(client.append_batch(entries).await.expect("a verified answer")) {
-        assert_eq!(outcome.expect("logged").index, LeafIndex(index));
-    }
-}
+use logwood_proto::v1::HeadLevel;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_appended_is_read_and_proved() {
@@ -86,9 +26,9 @@ async fn what_was_appended_is_read_and_proved() {
     let head = client.head().await.expect("a head");
     assert_eq!(head.head.size, TreeSize(22));
     Checkpoint::open(&head.note, client.key(), None).expect("signed");
-    let (bytes, receipt, _) = client.get(LeafIndex(7)).await.expect("an entry");
-    assert_eq!(bytes, entry(7));
-    receipt.verify(&bytes, client.key(), None).expect("a receipt that verifies offline");
+    let found = client.get(LeafIndex(7)).await.expect("an entry");
+    assert_eq!(found.bytes, entry(7));
+    found.receipt.verify(&entry(7), client.key(), None).expect("a receipt that verifies offline");
     let beyond = client.get(LeafIndex(22)).await.expect_err("beyond the head");
     assert!(matches!(beyond, ClientError::Rejected { code: tonic::Code::OutOfRange, .. }), "{beyond}");
 
@@ -97,8 +37,8 @@ async fn what_was_appended_is_read_and_proved() {
             client.consistency(TreeSize(old), TreeSize(new)).await.expect("a verified proof");
         }
     }
-    let (proof, head) = client.range_proof(3, 19).await.expect("a verified range proof");
     let leaves: Vec<_> = (3..19).map(|number| Hash::leaf(&entry(number))).collect();
+    let (proof, head) = client.range_proof(LeafIndex(3), &leaves).await.expect("a verified range proof");
     range::verify(LeafIndex(3), &leaves, &head.head, &proof).expect("a proof that verifies offline");
     let indices = [0, 5, 6, 21].map(LeafIndex);
     assert_eq!(client.multiproof(&indices).await.expect("a verified multiproof").leaves.len(), 4);
@@ -106,8 +46,50 @@ async fn what_was_appended_is_read_and_proved() {
     let mut read = Vec::new();
     client.read_range(2, 0, |index, bytes| read.push((index.0, bytes))).await.expect("verified entries");
     assert_eq!(read, (2..22).map(|number| (number, entry(number))).collect::<Vec<_>>());
-    assert_eq!(client.describe().await.expect("described").vkeys, [client.key().to_string()]);
-    assert_eq!(client.list_logs().await.expect("listed").len(), 1);
+    let (info, _) = client.describe_unverified().await.expect("described");
+    assert_eq!(info.vkeys, [client.key().to_string()]);
+    let mut names = Vec::new();
+    client.list_logs_unverified(|info| names.push(info.name)).await.expect("listed");
+    assert_eq!(names, ["default"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_is_found_by_its_leaf_hash_and_under_old_heads() {
+    let server = Server::start("127.0.0.1:0").await;
+    let client = Client::connect(server.options(None)).await.expect("a server");
+    fill(&client, 9).await;
+    let old = client.head().await.expect("a head");
+    client.append(entry(9), None).await.expect("logged");
+    let leaf = Hash::leaf(&entry(4));
+    let found = client.entry(Which::Leaf(leaf), HeadLevel::Unspecified).await.expect("an entry");
+    assert_eq!((found.bytes, found.receipt.index), (entry(4), LeafIndex(4)));
+    for index in [None, Some(LeafIndex(4))] {
+        let (receipt, head) = client.receipt(leaf, index).await.expect("a receipt");
+        receipt.verify(&entry(4), client.key(), None).expect("good");
+        assert_eq!(head.head.size, TreeSize(10));
+    }
+    assert!(client.receipt(leaf, Some(LeafIndex(5))).await.is_err_and(|error| error.is_tampering()));
+    let missing = client.receipt(Hash::leaf(b"never appended"), None).await.expect_err("not there");
+    assert!(matches!(missing, ClientError::Rejected { code: tonic::Code::NotFound, .. }), "{missing}");
+    client.inclusion_in(&old.head, LeafIndex(4), leaf).await.expect("proved in the old tree");
+    let none = client.inclusion_in(&old.head, LeafIndex(9), Hash::leaf(&entry(9))).await.expect_err("not yet there");
+    assert!(matches!(none, ClientError::Rejected { code: tonic::Code::OutOfRange, .. }), "{none}");
+
+    client.settle(HeadLevel::Published, logwood_client::SETTLE_WITHIN).await.expect("published").expect("a head");
+    let published = client.entry(Which::Index(LeafIndex(4)), HeadLevel::Published).await.expect("an entry");
+    assert!(published.head.level == HeadLevel::Published && published.head.head.size >= TreeSize(10));
+    let wait = (HeadLevel::Published, std::time::Duration::from_secs(10));
+    let waited = client.append_until(entry(10), None, wait).await.expect("logged");
+    assert_eq!((waited.head.level, client.unsettled()), (HeadLevel::Published, 0), "nothing is left to settle");
+    let published = client.entry(Which::Index(LeafIndex(4)), HeadLevel::Published).await.expect("an entry");
+    let mut heads = client.heads(HeadsFrom::Size(TreeSize(0)));
+    let page = heads.next_page().await.expect("verified");
+    assert_eq!(page.first().expect("the first").head.size, TreeSize(0));
+    assert_eq!(page.last(), Some(&published.head));
+    assert!(heads.next_page().await.expect("the end").is_empty());
+    let from = HeadsFrom::TimeMs(published.head.time_ms);
+    assert_eq!(client.heads(from).next_page().await.expect("verified").last(), Some(&published.head));
     server.stop().await;
 }
 
@@ -141,12 +123,7 @@ async fn another_key_and_a_replaced_log_are_tampering() {
 
 #[tokio::test]
 async fn no_server_is_unreachable_and_a_bad_option_is_told_apart() {
-    let options = |server: &str, log: &str| ClientOptions {
-        server: server.to_owned(),
-        log: log.to_owned(),
-        vkey: None,
-        state_dir: None,
-    };
+    let options = |server: &str, log: &str| ClientOptions::new(server, log);
     let none = Client::connect(options("http://127.0.0.1:1", "default")).await.expect_err("nothing listens");
     assert!(matches!(none, ClientError::Unreachable { .. }), "{none}");
     let bad = Client::connect(options("http://127.0.0.1:1", "No Log")).await.expect_err("not a name");

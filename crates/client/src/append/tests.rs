@@ -3,13 +3,12 @@
 use logwood_proto::range_proof_to_message;
 
 use super::*;
-use crate::testing::{key, leaves, range_proof as proof_of, signed};
-use crate::verify::signed_head;
+use crate::testing::{key, leaves, range_proof as proof_of, verified};
 
 /// Entries 2 to 4 are new, sent as 0, 2 and 3; entry 6's bytes were sent as 1 and are refused.
 fn answer_of_seven() -> (Vec<Hash>, VerifiedHead, v1::Run, v1::EntryError) {
     let tree = leaves(7);
-    let head = signed_head(Some(signed(&tree, 0)), key(1).verifier(), None, None).expect("an honest head");
+    let head = verified(7);
     let range_proof = Some(range_proof_to_message(&proof_of(2, 5, &tree)));
     let run = v1::Run { first_index: 2, request_ids: vec![0, 2, 3], duplicate: false, range_proof };
     let code = tonic::Code::AlreadyExists.into();
@@ -55,7 +54,8 @@ fn an_answer_that_moves_drops_doubles_or_invents_an_entry_is_tampering() {
 
 #[test]
 fn a_made_up_identity_is_random() {
-    let (one, other) = (identity_or_random(None).expect("random"), identity_or_random(None).expect("random"));
-    assert_eq!(one.len(), IDENTITY_BYTES);
-    assert_ne!(one, other);
+    let key = || Identity::from(None).into_key().expect("random").expect("made up");
+    assert_eq!(key().len(), IDENTITY_BYTES);
+    assert_ne!(key(), key());
+    assert_eq!(Identity::Absent.into_key().expect("nothing to make"), None);
 }
