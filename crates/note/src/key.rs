@@ -242,6 +242,21 @@ impl VerifierKey {
         cosignature::split(signature).map(|(seconds, _)| seconds)
     }
 
+    /// The same public key and name for signatures of another type: 0x01 and 0x04 share an algorithm.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::WrongType`] if the algorithm is another.
+    pub fn with_type(&self, kind: SignatureType) -> Result<Self, KeyError> {
+        let is_ml_dsa = |kind| kind == SignatureType::MlDsa44Cosignature;
+        if is_ml_dsa(self.kind) != is_ml_dsa(kind) {
+            let needed = "only types 0x01 and 0x04, both Ed25519, can stand for one another";
+            return Err(KeyError::WrongType { kind: self.kind, needed });
+        }
+        let id = KeyId::derive(self.name(), kind.byte(), &self.public_key());
+        Ok(Self { id, kind, ..self.clone() })
+    }
+
     /// Whether both are the same public key, whatever their names and types (C2SP tlog-policy, "Public key
     /// representation").
     #[must_use]
@@ -335,6 +350,9 @@ pub enum KeyError {
     /// The key is not among those that were to be trusted.
     #[error("the policy does not list this key as a log's; use one of its own")]
     NotInPolicy,
+    /// The text is no private key in PEM.
+    #[error("not a PEM private key of Ed25519 or of ML-DSA-44 as a seed alone, which is what can be read")]
+    Pem,
     /// The bytes are no seed of a private key.
     #[error("not a private key: its seed must have 32 bytes; copy the whole line")]
     PrivateKey,

@@ -28,30 +28,16 @@ impl PrivateKey {
     /// * [`KeyFileError::TooLong`] if it is larger than [`KEY_FILE_BYTES_MAX`].
     /// * [`KeyFileError::Key`] if it does not hold a private key.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
-        let path = path.as_ref();
-        let io = |source| KeyFileError::Io { action: "read", path: path.to_owned(), source };
+        read(path.as_ref(), |text| Self::from_private_text(text.strip_suffix('\n').unwrap_or(text)))
+    }
 
-        // Without waiting for a writer, should the path be a pipe.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
-            return Err(KeyFileError::NotRegular { path: path.to_owned() });
-        }
-        let mode = metadata.mode() & 0o7777;
-        if mode != 0o600 && mode != 0o400 {
-            return Err(KeyFileError::Mode { path: path.to_owned(), mode });
-        }
-
-        // The buffer never grows, so that no copy of the secret stays behind.
-        let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX + 1]);
-        let length = read_up_to(&mut file, &mut bytes).map_err(io)?;
-        if length > KEY_FILE_BYTES_MAX {
-            return Err(KeyFileError::TooLong { path: path.to_owned() });
-        }
-        let malformed = |source| KeyFileError::Key { path: path.to_owned(), source };
-        let text = std::str::from_utf8(&bytes[..length]).map_err(|_| malformed(KeyError::Syntax))?;
-        Self::from_private_text(text.strip_suffix('\n').unwrap_or(text)).map_err(malformed)
+    /// As [`PrivateKey::load`], for a PEM file: [`PrivateKey::from_pem`] says what it may hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::load`].
+    pub fn load_pem(path: impl AsRef<Path>, name: &str) -> Result<Self, KeyFileError> {
+        read(path.as_ref(), |text| Self::from_pem(name, text))
     }
 
     /// Writes the private key to a new file at `path`, mode 0600, and syncs file and directory.
@@ -61,29 +47,67 @@ impl PrivateKey {
     /// * [`KeyFileError::Exists`] if something is at `path` already; it is left as it was.
     /// * [`KeyFileError::Io`] if writing or syncing fails; the new file is removed if possible.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<(), KeyFileError> {
-        let path = path.as_ref();
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(path);
-        let written = match file {
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(KeyFileError::Exists { path: path.to_owned() });
-            }
-            Err(source) => Err(source),
-            Ok(file) => self.write_to(file, path).inspect_err(|_| {
-                // The first error is the one to report.
-                let _ = fs::remove_file(path);
-            }),
-        };
-        written.map_err(|source| KeyFileError::Io { action: "create", path: path.to_owned(), source })
+        let text = self.to_private_text();
+        create(path.as_ref(), &[text.as_bytes(), b"\n"])
     }
 
-    fn write_to(&self, mut file: File, path: &Path) -> io::Result<()> {
-        file.write_all(self.to_private_text().as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    /// As [`PrivateKey::create`], as a PEM file, which does not hold the name.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::create`].
+    pub fn create_pem(&self, path: impl AsRef<Path>) -> Result<(), KeyFileError> {
+        create(path.as_ref(), &[self.to_pem().as_bytes()])
     }
+}
+
+/// Reads the file at `path`, if it may hold a private key, and parses it.
+fn read(path: &Path, parse: impl Fn(&str) -> Result<PrivateKey, KeyError>) -> Result<PrivateKey, KeyFileError> {
+    let io = |source| KeyFileError::Io { action: "read", path: path.to_owned(), source };
+
+    // Without waiting for a writer, should the path be a pipe.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotRegular { path: path.to_owned() });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode != 0o600 && mode != 0o400 {
+        return Err(KeyFileError::Mode { path: path.to_owned(), mode });
+    }
+
+    // The buffer never grows, so that no copy of the secret stays behind.
+    let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX + 1]);
+    let length = read_up_to(&mut file, &mut bytes).map_err(io)?;
+    if length > KEY_FILE_BYTES_MAX {
+        return Err(KeyFileError::TooLong { path: path.to_owned() });
+    }
+    let text = std::str::from_utf8(&bytes[..length]).map_err(|_| KeyError::Syntax);
+    text.and_then(parse).map_err(|source| KeyFileError::Key { path: path.to_owned(), source })
+}
+
+/// Writes `parts` to a new file at `path`, mode 0600, and syncs file and directory.
+fn create(path: &Path, parts: &[&[u8]]) -> Result<(), KeyFileError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = match file {
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(KeyFileError::Exists { path: path.to_owned() });
+        }
+        Err(source) => Err(source),
+        Ok(file) => write(file, path, parts).inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = fs::remove_file(path);
+        }),
+    };
+    written.map_err(|source| KeyFileError::Io { action: "create", path: path.to_owned(), source })
+}
+
+fn write(mut file: File, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    file.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl SigningKey {

@@ -8,6 +8,8 @@
 //! ```text
 //! key ──signs or cosigns──> note ──is a──> checkpoint ──is the head of──> receipt, range file
 //!                              └──is a──> seal
+//!
+//! two of these that contradict each other ──are──> evidence
 //! ```
 //!
 //! The only I/O is [`PrivateKey::load`] and [`PrivateKey::create`], because the rules for a file
@@ -16,10 +18,12 @@
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entries;
+pub mod evidence;
 pub mod key;
 pub mod key_file;
 pub mod log_name;
 pub mod note;
+mod pem;
 pub mod policy;
 pub mod private_key;
 pub mod range_file;
@@ -33,6 +37,7 @@ pub mod trust;
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
 pub use cosignature::CosignError;
 pub use entries::{EntriesError, EntryReader, push_entry};
+pub use evidence::{Evidence, EvidenceError, NotProved, Proved};
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use key_file::KeyFileError;
 pub use log_name::{LogName, LogNameError, Origin, OriginError};

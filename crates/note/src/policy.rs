@@ -91,14 +91,14 @@ struct Group {
 }
 
 impl Policy {
-    /// The policy that trusts `key` for the log of its name, and asks for no witness.
+    /// The policy that trusts any of `keys`, each for the log of its name, and asks for no witness.
     ///
     /// # Errors
     ///
-    /// [`KeyError::WrongType`] if it is not of a type that a log signs with.
-    pub fn of_log(key: VerifierKey) -> Result<Self, KeyError> {
-        parse::check_log_type(&key)?;
-        let logs = vec![PolicyLog { key, url: None }];
+    /// [`KeyError::WrongType`] if one is not of a type that a log signs with.
+    pub fn of_logs(keys: impl IntoIterator<Item = VerifierKey>) -> Result<Self, KeyError> {
+        let log = |key| parse::check_log_type(&key).map(|()| PolicyLog { key, url: None });
+        let logs = keys.into_iter().map(log).collect::<Result<_, _>>()?;
         Ok(Self { logs, witnesses: Vec::new(), components: Vec::new(), quorum: Quorum::None })
     }
 

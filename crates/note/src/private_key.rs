@@ -27,7 +27,7 @@ const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
 /// A private key of any type, at rest: [`SigningKey`] and [`CosigningKey`] use it.
 ///
 /// The seed is overwritten when the key is dropped and appears neither in `Debug` nor in any error;
-/// [`PrivateKey::to_private_text`] and [`PrivateKey::create`] are the only ways out.
+/// [`PrivateKey::to_private_text`], [`PrivateKey::to_pem`] and [`PrivateKey::create`] are the only ways out.
 pub struct PrivateKey {
     verifier: VerifierKey,
     seed: Zeroizing<[u8; SEED_BYTES]>,
@@ -89,6 +89,20 @@ impl PrivateKey {
         out.push('+');
         text::push_base64(bytes.as_ref(), &mut out);
         out
+    }
+
+    /// The same key pair and name for signatures of another type: 0x01 and 0x04 share an algorithm.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::WrongType`] if the algorithm is another.
+    pub fn with_type(&self, kind: SignatureType) -> Result<Self, KeyError> {
+        Ok(Self { verifier: self.verifier.with_type(kind)?, seed: self.seed.clone() })
+    }
+
+    /// The seed, which is the secret.
+    pub(crate) fn seed(&self) -> &[u8; SEED_BYTES] {
+        &self.seed
     }
 
     /// The public half.

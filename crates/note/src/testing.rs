@@ -60,6 +60,26 @@ pub(crate) fn path(m: usize, d: &[Hash]) -> Vec<Hash> {
     path
 }
 
+/// RFC 6962 §2.1.2, as written there: `PROOF(m, D[n])`.
+pub(crate) fn proof(m: usize, d: &[Hash]) -> Vec<Hash> {
+    subproof(m, d, true)
+}
+
+fn subproof(m: usize, d: &[Hash], is_whole: bool) -> Vec<Hash> {
+    let n = d.len();
+    if m == n {
+        return if is_whole { Vec::new() } else { vec![mth(d)] };
+    }
+    let k = split(n);
+    let (mut proof, sibling) = if m <= k {
+        (subproof(m, &d[..k], is_whole), mth(&d[k..]))
+    } else {
+        (subproof(m - k, &d[k..], false), mth(&d[..k]))
+    };
+    proof.push(sibling);
+    proof
+}
+
 /// Largest power of two smaller than `n`.
 fn split(n: usize) -> usize {
     1 << (n - 1).ilog2()

@@ -48,7 +48,7 @@ pub struct TrustedCheckpoint {
 
 impl Trust for VerifierKey {
     fn open(&self, note: &[u8], origin: Option<&str>) -> Result<TrustedCheckpoint, CheckpointError> {
-        let policy = Policy::of_log(self.clone()).map_err(|_| CheckpointError::NotALogKey)?;
+        let policy = Policy::of_logs([self.clone()]).map_err(|_| CheckpointError::NotALogKey)?;
         policy.open(note, origin)
     }
 }

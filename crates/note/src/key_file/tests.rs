@@ -29,6 +29,20 @@ fn a_created_file_is_private_and_loads() {
 }
 
 #[test]
+fn a_pem_file_is_as_private() {
+    let directory = directory();
+    let path = directory.path().join("key.pem");
+    let key = key("log.example", 3);
+    key.private().create_pem(&path).expect("created");
+    assert_eq!(mode(&path), 0o600);
+    let read = PrivateKey::load_pem(&path, "log.example").expect("loaded");
+    assert_eq!(read.verifier(), key.verifier());
+    assert!(matches!(PrivateKey::load(&path), Err(KeyFileError::Key { .. })));
+    set_mode(&path, 0o644);
+    assert!(matches!(PrivateKey::load_pem(&path, "log.example"), Err(KeyFileError::Mode { .. })));
+}
+
+#[test]
 fn an_existing_file_is_never_overwritten() {
     let directory = directory();
     let path = directory.path().join("key");

@@ -293,7 +293,7 @@ fn keys_must_be_of_a_type_that_fits_their_line() {
         let (line, problem) = refused(&policy);
         assert!(line == 1 && matches!(problem, PolicyProblem::Key(_)), "{policy}: {problem}");
     }
-    assert!(Policy::of_log(ed25519.parse().expect("a vkey")).is_err());
+    assert!(Policy::of_logs([ed25519.parse().expect("a vkey")]).is_err());
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn flipped_bits_in_lines_that_are_not_needed_matter_only_while_the_key_is_known(
     let file = receipt_file(&world);
     let text = String::from_utf8(file.clone()).expect("text");
     let line = text.find("\u{2014} witness.example/4").expect("the last line");
-    let (two, one) = (world.two(), Policy::of_log(world.log.verifier().clone()).expect("a log's key"));
+    let (two, one) = (world.two(), Policy::of_logs([world.log.verifier().clone()]).expect("a log's key"));
     let mut counts = [0; 3];
     for bit in 8 * line..8 * file.len() {
         let mut flipped = file.clone();
