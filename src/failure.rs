@@ -15,6 +15,9 @@ pub(crate) struct VerificationFailed {
 }
 
 impl VerificationFailed {
+    /// The exit status of a failed verification, and of a fault that is proved.
+    pub(crate) const EXIT_CODE: u8 = 3;
+
     /// The failure that `error` and its causes describe, in one line.
     pub(crate) fn new(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { reason: chain(error) }
@@ -38,7 +41,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// The exit status of `error`, which may be wrapped in context.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<VerificationFailed>().is_some() {
-        3
+        VerificationFailed::EXIT_CODE
     } else if error.downcast_ref::<Usage>().is_some() {
         2
     } else {

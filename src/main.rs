@@ -21,6 +21,7 @@ mod progress;
 mod prove;
 mod repair;
 mod serve;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;

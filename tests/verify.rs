@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use logwood_merkle::{Hash, LeafIndex, RangeProof, TreeHead, TreeSize};
-use logwood_note::{RangeFile, Receipt, SigningKey, push_entry, sign_checkpoint};
+use logwood_note::{
+    CosigningKey, Evidence, PrivateKey, RangeFile, Receipt, SignatureType, SignedNote, SigningKey, assemble_note,
+    push_entry, sign_checkpoint,
+};
 
 const ORIGIN: &str = "log.example/logs/audit";
 
@@ -78,4 +81,88 @@ fn a_range_is_complete_or_refused() {
     assert_eq!(run(), Some(3));
     fs::write(path.join("entries"), b"\0\x05fir").expect("written");
     assert_eq!(run(), Some(3), "cut short");
+}
+
+/// A log with both kinds of key, two witnesses, and a policy that needs both.
+#[test]
+fn a_policy_asks_for_the_log_and_its_witnesses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let (key, checkpoint, leaves) = log();
+    let text = SignedNote::parse(&checkpoint).expect("a note").text().to_owned();
+    let log_line = SignedNote::parse(&checkpoint).expect("a note").signatures()[0].clone();
+    let cosigner = |name: &str, kind| -> CosigningKey {
+        PrivateKey::from_seed(name, kind, &[8; 32]).and_then(TryInto::try_into).expect("a cosigner")
+    };
+    let one = cosigner("witness.example/1", SignatureType::Ed25519Cosignature);
+    let two = cosigner("witness.example/2", SignatureType::MlDsa44Cosignature);
+    let policy = format!(
+        "log {}\nwitness one {}\nwitness two {}\ngroup both all one two\nquorum both\n",
+        key.verifier(),
+        one.verifier(),
+        two.verifier()
+    );
+    fs::write(path.join("policy"), &policy).expect("written");
+    fs::write(path.join("no-log"), policy.split_once('\n').expect("lines").1).expect("written");
+    fs::write(path.join("malformed"), format!("{policy}quorum none\n")).expect("written");
+    fs::write(path.join("entry"), b"second").expect("written");
+    let receipt = |name: &str, cosigners: &[&CosigningKey]| {
+        let lines = cosigners.iter().map(|key| key.cosign(&text, 1_774_353_600).expect("a checkpoint"));
+        let lines: Vec<_> = std::iter::once(log_line.clone()).chain(lines).collect();
+        let checkpoint = assemble_note(&text, &lines).expect("a note");
+        let receipt = Receipt { extra: None, index: LeafIndex(1), proof: vec![leaves[0]], checkpoint };
+        fs::write(path.join(name), receipt.to_bytes()).expect("written");
+    };
+    receipt("witnessed", &[&one, &two]);
+    receipt("half", &[&two]);
+
+    let run = |arguments: &[&str], receipt: &str| status(&[arguments, &[receipt, "entry"]].concat(), path);
+    let vkey = key.verifier().to_string();
+    assert_eq!(run(&["--policy", "policy"], "witnessed"), Some(0));
+    assert_eq!(run(&["--policy", "policy"], "half"), Some(3));
+    assert_eq!(run(&["--vkey", &vkey], "half"), Some(0), "the log alone is trusted here");
+    assert_eq!(run(&["--policy", "policy", "--vkey", &vkey], "witnessed"), Some(0));
+    assert_eq!(run(&["--policy", "no-log", "--vkey", &vkey], "witnessed"), Some(0));
+    assert_eq!(run(&["--policy", "no-log", "--vkey", &vkey], "half"), Some(3));
+    assert_eq!(run(&["--policy", "no-log"], "witnessed"), Some(2), "whose log?");
+    let stranger = SigningKey::from_seed(ORIGIN, &[9; 32]).expect("a good name").verifier().to_string();
+    assert_eq!(run(&["--policy", "policy", "--vkey", &stranger], "witnessed"), Some(2), "not in the policy");
+    assert_eq!(run(&["--policy", "malformed"], "witnessed"), Some(2));
+    assert_eq!(run(&["--policy", "no such file"], "witnessed"), Some(1));
+    assert_eq!(run(&["--vkey", &one.verifier().to_string()], "witnessed"), Some(2), "a witness's key is no log's");
+}
+
+#[test]
+fn evidence_proves_a_fault_or_nothing_and_is_never_good() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let (key, first, leaves) = log();
+    let vkey = key.verifier().to_string();
+    let forged = TreeHead { size: TreeSize(2), root: Hash::node(&leaves[1], &leaves[0]) };
+    let second = sign_checkpoint(&key, ORIGIN, &forged);
+    let proof = Evidence::SplitView { first: first.clone(), second }.to_bytes();
+    fs::write(path.join("proof"), &proof).expect("written");
+    fs::write(path.join("honest"), Evidence::SplitView { first: first.clone(), second: first }.to_bytes())
+        .expect("written");
+    fs::write(path.join("malformed"), &proof[1..]).expect("written");
+    let stranger = SigningKey::from_seed(ORIGIN, &[9; 32]).expect("a good name").verifier().to_string();
+
+    let judge = |vkey: &str, file: &str| status(&["--vkey", vkey, "--evidence", file], path);
+    assert_eq!(judge(&vkey, "proof"), Some(3));
+    assert_eq!(judge(&vkey, "honest"), Some(1));
+    assert_eq!(judge(&vkey, "malformed"), Some(1));
+    assert_eq!(judge(&vkey, "no such file"), Some(1));
+    assert_eq!(judge(&stranger, "proof"), Some(1));
+    assert_eq!(judge("not a key", "proof"), Some(2));
+    assert_eq!(status(&["--evidence", "proof"], path), Some(2), "a key is always needed");
+    assert_eq!(status(&["--vkey", &vkey, "--evidence", "proof", "--range", "."], path), Some(2));
+
+    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
+        .args(["verify", "--json", "--vkey", &vkey, "--evidence", "proof"])
+        .current_dir(path)
+        .output()
+        .expect("the command runs");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["proved"], &json["kind"]), (&true.into(), &"a".into()));
+    assert!(json["sentence"].as_str().expect("a sentence").contains("two different histories"));
 }

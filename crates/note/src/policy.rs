@@ -120,21 +120,22 @@ impl Policy {
         self.quorum != Quorum::None
     }
 
-    /// The same quorum for one log alone: `key`.
+    /// The same quorum for `keys` alone as keys of logs.
     ///
     /// # Errors
     ///
-    /// * [`KeyError::WrongType`] if it is not of a type that a log signs with.
+    /// * [`KeyError::WrongType`] if one is not of a type that a log signs with.
     /// * [`KeyError::NotInPolicy`] if the policy lists logs, and not this key among them.
-    pub fn for_log(mut self, key: VerifierKey) -> Result<Self, KeyError> {
-        parse::check_log_type(&key)?;
-        if !self.logs.is_empty() && self.logs.iter().all(|log| log.key != key) {
+    pub fn for_logs(mut self, keys: &[VerifierKey]) -> Result<Self, KeyError> {
+        let narrowed = Self::of_logs(keys.iter().cloned())?;
+        if self.logs.is_empty() {
+            self.logs = narrowed.logs;
+            return Ok(self);
+        }
+        if keys.iter().any(|key| self.logs.iter().all(|log| log.key != *key)) {
             return Err(KeyError::NotInPolicy);
         }
-        self.logs.retain(|log| log.key == key);
-        if self.logs.is_empty() {
-            self.logs.push(PolicyLog { key, url: None });
-        }
+        self.logs.retain(|log| keys.contains(&log.key));
         Ok(self)
     }
 

@@ -300,14 +300,14 @@ fn keys_must_be_of_a_type_that_fits_their_line() {
 fn a_policy_can_be_narrowed_to_one_of_its_logs() {
     let (one, other) = (key(ORIGIN, 1).verifier().clone(), key("other.example", 2).verifier().clone());
     let policy = good(&format!("log {one} url\nlog {other}\nwitness w {}\nquorum w\n", witness(1)));
-    let narrowed = policy.clone().for_log(other.clone()).expect("one of them");
+    let narrowed = policy.clone().for_logs(std::slice::from_ref(&other)).expect("one of them");
     assert_eq!(narrowed.logs().iter().map(|log| &log.key).collect::<Vec<_>>(), [&other]);
     assert!(narrowed.needs_witnesses() && !policy.without_witnesses().needs_witnesses());
     let stranger = key(ORIGIN, 9).verifier().clone();
-    assert_eq!(policy.for_log(stranger.clone()), Err(KeyError::NotInPolicy));
+    assert_eq!(policy.for_logs(&[other, stranger.clone()]), Err(KeyError::NotInPolicy));
     // Without logs, the policy leaves the choice to its user.
     let open = good(&format!("witness w {}\nquorum w\n", witness(1)));
-    assert_eq!(open.for_log(stranger.clone()).expect("any log").logs()[0].key, stranger);
+    assert_eq!(open.for_logs(std::slice::from_ref(&stranger)).expect("any log").logs()[0].key, stranger);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! Whom a command that judges files trusts: keys, a policy, or both.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use logwood_note::policy::POLICY_BYTES_MAX;
+use logwood_note::{Policy, VerifierKey};
+
+use crate::failure::Usage;
+use crate::files;
+
+/// Keys and policy: at least one of them, from somewhere that is trusted, and never from what is being judged.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct TrustArgs {
+    /// The log's verifier key; repeatable if it has several, any one of which suffices then. With a policy, the
+    /// only ones of its logs that are trusted.
+    #[arg(long, env = "LOGWOOD_VKEY", value_name = "VKEY")]
+    vkey: Vec<VerifierKey>,
+    /// A policy file (C2SP tlog-policy): the log's signature and the quorum of witnesses must hold.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// What a checkpoint needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] for a malformed policy, a key that no log signs with, and a key that is not the policy's.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let usage = |problem: String| Usage { problem };
+        let Some(policy) = self.policy_file()? else {
+            let keys = self.vkey.iter().cloned();
+            return Ok(Policy::of_logs(keys).map_err(|error| usage(format!("--vkey: {error}")))?);
+        };
+        if self.vkey.is_empty() {
+            if policy.logs().is_empty() {
+                return Err(usage("the policy lists no log: give the log's key with --vkey".into()).into());
+            }
+            return Ok(policy);
+        }
+        Ok(policy.for_logs(&self.vkey).map_err(|error| usage(format!("--vkey: {error}")))?)
+    }
+
+    /// Everybody who can be accused: the keys given, and those of the policy's logs and witnesses.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] for a malformed policy.
+    pub(crate) fn keys(&self) -> anyhow::Result<Vec<VerifierKey>> {
+        let mut keys = self.vkey.clone();
+        if let Some(policy) = self.policy_file()? {
+            keys.extend(policy.logs().iter().map(|log| log.key.clone()));
+            keys.extend(policy.witnesses().iter().map(|witness| witness.key.clone()));
+        }
+        Ok(keys)
+    }
+
+    fn policy_file(&self) -> anyhow::Result<Option<Policy>> {
+        let Some(path) = &self.policy else { return Ok(None) };
+        let policy = Policy::parse(&files::read(path, POLICY_BYTES_MAX)?);
+        let usage = |error| Usage { problem: format!("{}: {error}", path.display()) };
+        Ok(Some(policy.map_err(usage)?))
+    }
+}
