@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct ServerProcess {
     pub(crate) child: Child,
     pub(crate) url: String,
+    /// Address of the HTTP API.
+    #[allow(dead_code, reason = "only tests read over HTTP")]
+    pub(crate) http: String,
     pub(crate) port: u16,
     pub(crate) vkey: String,
 }
@@ -29,7 +32,7 @@ impl ServerProcess {
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
-            .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
+            .args(["serve", "--http", "127.0.0.1:0", "--grpc", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .args(arguments)
             // What it is given is thrown away soon, and may be on a small disk.
@@ -39,16 +42,19 @@ impl ServerProcess {
             .spawn()
             .context("cannot start the server")?;
         let mut lines = BufReader::new(child.stdout.take().context("the server has no output")?).lines();
-        let mut vkey = String::new();
+        let (mut vkey, mut http) = (String::new(), String::new());
         loop {
             let line = lines.next().context("the server stopped before it listened")??;
             if let Some(key) = line.strip_prefix("vkey ") {
                 key.clone_into(&mut vkey);
             }
+            if let Some(address) = line.strip_prefix("serving HTTP on ") {
+                address.clone_into(&mut http);
+            }
             if let Some(address) = line.strip_prefix("serving gRPC on ") {
                 let port =
                     address.rsplit(':').next().and_then(|port| port.parse().ok()).context("the server has no port")?;
-                return Ok(Self { child, url: format!("http://{address}"), port, vkey });
+                return Ok(Self { child, url: format!("http://{address}"), http, port, vkey });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use logwood_client::{Client, ClientError, ClientOptions, VerifiedHead};
+use logwood_client::{Client, ClientError, ClientOptions, TlsOptions, VerifiedHead};
 use logwood_note::VerifierKey;
 use logwood_proto::v1::HeadLevel;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::output;
 /// Server, log, and what is trusted of them.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
-    /// The server's gRPC address.
+    /// The server's gRPC address: http:// or https://.
     #[arg(long, env = "LOGWOOD_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL")]
     server: String,
     /// The log's name on that server.
@@ -28,6 +28,15 @@ pub(crate) struct ConnectArgs {
     /// run at once may share it [default: under `XDG_STATE_HOME`].
     #[arg(long, value_name = "DIR")]
     client_state: Option<PathBuf>,
+    /// The roots to trust for https:// instead of the system's (PEM).
+    #[arg(long, env = "LOGWOOD_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate chain to show to a server that asks for one (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// One JSON object a line on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -43,6 +52,7 @@ impl ConnectArgs {
         let options = ClientOptions {
             vkey: self.vkey.clone(),
             state_dir: Some(state_dir),
+            tls: TlsOptions { ca: self.tls_ca.clone(), identity: self.tls_cert.clone().zip(self.tls_key.clone()) },
             ..ClientOptions::new(&self.server, &self.log)
         };
         let client = Client::connect(options).await.map_err(failed)?;

@@ -11,7 +11,8 @@ use clap::Args;
 use logwood_server::{PublishOptions, ServeOptions, Started, StoreOpener};
 use logwood_store::LogStore;
 use logwood_store_rocksdb::RocksStore;
-use settings::{AnchorEvery, Settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use settings::{AnchorEvery, Listen, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -19,11 +20,10 @@ use crate::output;
 
 /// Runs the service. A first run on an empty directory makes a log named `default` and prints its verifier key.
 ///
-/// Settings come from defaults, then --config, then the environment (`LOGWOOD_DATA`, `LOGWOOD_GRPC`, `LOGWOOD_ADMIN`,
-/// `LOGWOOD_ANCHOR`, `LOGWOOD_ANCHOR_EVERY`, `LOGWOOD_PUBLIC_URL`, `LOGWOOD_PUBLISH_INTERVAL_MS`,
-/// `LOGWOOD_REFRESH_INTERVAL_MS`), then flags; the last one counts. The table `[limits]` of the file, or
-/// `LOGWOOD_LIMITS__<NAME>`, sets the limits that --print-config shows. Stops on SIGTERM or SIGINT: takes no new
-/// calls, answers those that wait, and exits within 10 seconds.
+/// Settings come from defaults, then --config, then the environment (`LOGWOOD_` and the name of the flag, as
+/// `LOGWOOD_TLS_CERT`; `LOGWOOD_HTTP__LISTEN` and `LOGWOOD_HTTP__APPEND`; `LOGWOOD_LIMITS__<NAME>`), then flags; the last
+/// one counts. The table `[limits]` of the file sets the limits that --print-config shows. Stops on SIGTERM or SIGINT:
+/// takes no new calls, answers those that wait, and exits within 10 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// A TOML file of settings; its keys are the names of the flags, and those that docs/settings.md adds.
@@ -32,9 +32,25 @@ pub(crate) struct ServeArgs {
     /// The data directory: store, keys, admin socket [default: logwood-data].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where to serve gRPC; port 0 picks a free one [default: 127.0.0.1:7070]. There is no TLS yet: loopback only.
+    /// Where to serve gRPC; port 0 picks a free one [default: 127.0.0.1:7070]. Beyond the loopback it takes --tls-cert
+    /// and --tls-key, or --insecure.
     #[arg(long, value_name = "ADDR")]
     grpc: Option<SocketAddr>,
+    /// Where to serve HTTP (tiles, checkpoints, metrics), as --grpc; `off` for nowhere [default: 127.0.0.1:7071].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<Listen>,
+    /// Serve TLS on both, with this certificate chain (PEM).
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Serve only clients that show a certificate under one of these roots (PEM).
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+    /// Serve plain text beyond the loopback: whoever is on the way can read and change it.
+    #[arg(long)]
+    insecure: bool,
     /// The Unix socket of the admin service [default: admin.sock in the data directory].
     #[arg(long, value_name = "PATH")]
     admin: Option<PathBuf>,
@@ -61,13 +77,23 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(settings))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Raises the soft limit of open files to the hard one. The usual soft limit, 1,024, is what the store alone may open.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let limits = settings.limits()?;
+    let tls = settings.tls()?;
     let db = settings.data.join("db");
     let opener: StoreOpener = Arc::new(move || {
         let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&db)?);
@@ -82,6 +108,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         free_space: logwood_server::free_space(settings.data.clone()),
         data: settings.data,
         grpc: settings.grpc,
+        http: settings.http.listen.0,
+        http_append: settings.http.append,
+        tls,
         admin,
         anchor,
         public_url: settings.public_url,
@@ -112,6 +141,9 @@ fn announce(started: &Started) {
     }
     for vkey in &started.default_log.vkeys {
         println!("vkey {vkey}");
+    }
+    if let Some(http) = started.http {
+        println!("serving HTTP on {http}");
     }
     println!("serving gRPC on {}", started.grpc);
 }

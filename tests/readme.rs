@@ -55,7 +55,7 @@ fn the_tour_prints_what_the_readme_shows() {
     // One shell for all steps, since one of them exports a variable. A line of its own ends each output.
     let end = "--- end of step";
     let script: Vec<String> = steps.iter().map(|step| format!("{}\necho '{end}'", step.command)).collect();
-    let script = script.join("\n");
+    let script = script.join("\n").replace("127.0.0.1:7071", &server.http);
     let bin = Path::new(LOGWOOD).parent().expect("a file is in a directory");
     let output = Command::new("bash")
         .args(["-c", &format!("exec 2>&1\nPATH={}:$PATH\n{script}", bin.display())])

@@ -63,7 +63,7 @@ type runningServer struct {
 func startServer(t *testing.T, data string) *runningServer {
 	t.Helper()
 	binary := binary(t)
-	command := exec.Command(binary, "serve", "--data", data, "--grpc", "127.0.0.1:0")
+	command := exec.Command(binary, "serve", "--data", data, "--grpc", "127.0.0.1:0", "--http", "off")
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	if err != nil {

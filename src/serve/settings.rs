@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context as _;
 use config::{Case, Config, Environment, File, FileFormat};
 use logwood_note::LogName;
-use logwood_server::{Level, LimitSettings, Limits};
+use logwood_server::{Level, LimitSettings, Limits, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 use super::ServeArgs;
@@ -40,6 +41,16 @@ pub(crate) struct Settings {
     pub(crate) publish_interval_ms: u64,
     /// How long after a publication signatures that tell their age are renewed, in milliseconds; 0: never.
     pub(crate) refresh_interval_ms: u64,
+    /// Certificate chain of both listeners, PEM.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Roots of the certificates that clients have to show, PEM. Default: anybody may connect.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Whether plain text is served beyond the loopback.
+    pub(crate) insecure: bool,
+    /// The HTTP API.
+    pub(crate) http: HttpSettings,
     /// Every limit of the server; `docs/limits.md` has them all.
     #[serde(default)]
     pub(crate) limits: LimitSettings,
@@ -85,10 +96,53 @@ impl From<Acknowledge> for Level {
     }
 }
 
+/// Settings of the HTTP API.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct HttpSettings {
+    /// Where it is.
+    pub(crate) listen: Listen,
+    /// Whether `POST /logs/<name>/add` appends.
+    pub(crate) append: bool,
+}
+
+/// An address, or `off`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address =
+            text.parse().map_err(|_| format!("`{text}` is neither `off` nor an address as 127.0.0.1:7071"))?;
+        Ok(Self(Some(address)))
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.0.map_or_else(|| "off".to_owned(), |address| address.to_string())
+    }
+}
+
 /// The names that an environment variable `LOGWOOD_<NAME>` can set; `LOGWOOD_LIMITS__<LIMIT>` sets one of a table.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 14] = [
     "data",
     "grpc",
+    "http",
     "admin",
     "anchor",
     "anchor-every",
@@ -96,6 +150,10 @@ const NAMES: [&str; 9] = [
     "publish-interval-ms",
     "refresh-interval-ms",
     "limits",
+    "tls-cert",
+    "tls-key",
+    "client-ca",
+    "insecure",
 ];
 
 impl Settings {
@@ -104,6 +162,9 @@ impl Settings {
         let mut builder = Config::builder()
             .set_default("data", "logwood-data")?
             .set_default("grpc", "127.0.0.1:7070")?
+            .set_default("http.listen", "127.0.0.1:7071")?
+            .set_default("http.append", false)?
+            .set_default("insecure", false)?
             .set_default("anchor-every", "publication")?
             .set_default("publish-interval-ms", 1_000)?
             .set_default("refresh-interval-ms", 600_000)?;
@@ -128,6 +189,11 @@ impl Settings {
             .set_override_option("admin", text(&args.admin))?
             .set_override_option("anchor", text(&args.anchor))?
             .set_override_option("public-url", args.public_url.clone())?
+            .set_override_option("http.listen", args.http.map(String::from))?
+            .set_override_option("tls-cert", text(&args.tls_cert))?
+            .set_override_option("tls-key", text(&args.tls_key))?
+            .set_override_option("client-ca", text(&args.client_ca))?
+            .set_override_option("insecure", args.insecure.then_some(true))?
             .build()
             .and_then(Config::try_deserialize::<Self>)
             .map_err(|error| Usage { problem: format!("configuration: {error}") })?;
@@ -135,11 +201,26 @@ impl Settings {
         Ok(settings)
     }
 
-    fn validate(&self) -> anyhow::Result<()> {
-        if !self.grpc.ip().is_loopback() {
-            let problem = format!("grpc = {}: without TLS only loopback addresses are served", self.grpc);
-            return Err(Usage { problem }.into());
+    /// Plain text stays on the loopback, unless it was asked for elsewhere.
+    fn validate_listeners(&self) -> Result<(), Usage> {
+        if self.tls()?.is_some() || self.insecure {
+            return Ok(());
         }
+        let listeners = [("grpc", Some(self.grpc)), ("http", self.http.listen.0)];
+        for (name, address) in listeners {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                let problem = format!(
+                    "--{name} {address} is beyond the loopback: give --tls-cert and --tls-key, or --insecure to serve \
+                     plain text that others can read and change"
+                );
+                return Err(Usage { problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        self.validate_listeners()?;
         if !PUBLISH_INTERVAL_MS.contains(&self.publish_interval_ms) {
             let (least, most) = (PUBLISH_INTERVAL_MS.start(), PUBLISH_INTERVAL_MS.end());
             let problem = format!("publish-interval-ms = {}: {least} to {most}", self.publish_interval_ms);
@@ -160,6 +241,20 @@ impl Settings {
     /// The limits, checked.
     pub(crate) fn limits(&self) -> anyhow::Result<Limits> {
         Ok(Limits::try_from(self.limits).map_err(|error| Usage { problem: format!("configuration: {error}") })?)
+    }
+
+    /// The PEM files, if TLS is served.
+    pub(crate) fn tls(&self) -> Result<Option<TlsFiles>, Usage> {
+        match (&self.tls_cert, &self.tls_key, &self.client_ca) {
+            (Some(cert), Some(key), client_ca) => {
+                Ok(Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }))
+            }
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => Err(Usage {
+                problem: "--client-ca needs --tls-cert and --tls-key: certificates are shown in TLS".into(),
+            }),
+            _ => Err(Usage { problem: "--tls-cert and --tls-key belong together".into() }),
+        }
     }
 }
 

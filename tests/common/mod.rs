@@ -1,6 +1,8 @@
 //! A real server process, for tests that need one.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod raw;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -16,6 +18,8 @@ pub const LOGWOOD: &str = env!("CARGO_BIN_EXE_logwood");
 pub struct Server {
     process: ServerProcess,
     pub url: String,
+    /// Address of the HTTP API.
+    pub http: String,
     pub port: u16,
     pub vkey: String,
 }
@@ -31,8 +35,9 @@ impl Server {
         let environment = [environment, &[("RUST_LOG", "off")]].concat();
         let process = ServerProcess::start(Path::new(LOGWOOD), (data, port), arguments, &environment);
         let process = process.expect("the server starts");
-        let (url, port, vkey) = (process.url.clone(), process.port, process.vkey.clone());
-        Self { process, url, port, vkey }
+        let (url, http) = (process.url.clone(), process.http.clone());
+        let (port, vkey) = (process.port, process.vkey.clone());
+        Self { process, url, http, port, vkey }
     }
 
     /// The most memory that the process has held so far (`VmHWM` of proc(5)), in KiB.

@@ -15,6 +15,7 @@ use crate::channel::connect;
 use crate::memory::{Memory, Snapshot};
 use crate::retry::{Attempts, SystemTiming, Timing};
 use crate::state::{KeySource, Remembered, StateFile};
+use crate::tls::TlsOptions;
 use crate::verify::signed_head;
 use crate::{ClientError, VerifiedHead};
 
@@ -38,7 +39,7 @@ const UNSETTLED_HEADS: usize = 64;
 /// What to connect to, and what to trust.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// URL of the server's gRPC port, as `http://127.0.0.1:7070`.
+    /// URL of the server's gRPC port, as `http://127.0.0.1:7070`, or `https://` for TLS.
     pub server: String,
     /// Name of the log.
     pub log: String,
@@ -49,6 +50,8 @@ pub struct ClientOptions {
     /// How long after its beginning a call may begin another attempt, each of which takes at most 30 seconds. Only what
     /// is safe is retried: reads, and entries with an identity.
     pub retry_within: Duration,
+    /// Roots and certificate for `https://`.
+    pub tls: TlsOptions,
 }
 
 impl ClientOptions {
@@ -56,7 +59,8 @@ impl ClientOptions {
     #[must_use]
     pub fn new(server: impl Into<String>, log: impl Into<String>) -> Self {
         let (server, log) = (server.into(), log.into());
-        Self { server, log, vkey: None, state_dir: None, retry_within: Duration::from_secs(30) }
+        let (retry_within, tls) = (Duration::from_secs(30), TlsOptions::default());
+        Self { server, log, vkey: None, state_dir: None, retry_within, tls }
     }
 }
 
@@ -124,12 +128,12 @@ impl Client {
     ///
     /// As [`Client::connect`].
     pub async fn connect_with(options: ClientOptions, timing: Arc<dyn Timing>) -> Result<Self, ClientError> {
-        let ClientOptions { server, log, vkey, state_dir, retry_within } = options;
+        let ClientOptions { server, log, vkey, state_dir, retry_within, tls } = options;
         let log = log
             .parse::<LogName>()
             .map_err(|error| ClientError::BadOption { option: "log", message: error.to_string() })?
             .to_string();
-        let rpc = LogServiceClient::new(open_channel(&server).await?);
+        let rpc = LogServiceClient::new(open_channel(&server, &tls).await?);
         let state = state_dir.map(|directory| StateFile::new(&directory, &server, &log));
         let remembered = state.as_ref().map(|state| state.load(vkey.as_ref())).transpose()?.flatten();
 
@@ -358,9 +362,15 @@ pub(crate) fn size_of(known: Option<&VerifiedHead>) -> u64 {
     known.map_or(0, |known| known.head.size.0)
 }
 
-async fn open_channel(server: &str) -> Result<Channel, ClientError> {
-    let endpoint = Endpoint::from_shared(server.to_owned())
-        .map_err(|error| ClientError::BadOption { option: "server", message: error.to_string() })?
+async fn open_channel(server: &str, tls: &TlsOptions) -> Result<Channel, ClientError> {
+    let bad = |option, message| ClientError::BadOption { option, message };
+    let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| bad("server", error.to_string()))?;
+    if endpoint.uri().scheme_str() == Some("https") {
+        endpoint = endpoint.tls_config(tls.config()?).map_err(|error| bad("tls-ca", error.to_string()))?;
+    } else if tls.is_given() {
+        return Err(bad("server", "certificates are for servers whose URL begins with https://".to_owned()));
+    }
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ANSWER_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)

@@ -23,6 +23,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod verify;
 
 pub use append::{Appended, EntryRefused, Identity, NewEntry};
@@ -35,4 +36,5 @@ pub use read::{LoggedEntry, Multiproof, Which};
 pub use retry::{Sleep, SystemTiming, Timing};
 pub use settle::SETTLE_WITHIN;
 pub use stream::{AppendReceiver, AppendSender, Window};
+pub use tls::TlsOptions;
 pub use verify::VerifiedHead;

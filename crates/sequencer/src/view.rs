@@ -48,6 +48,13 @@ impl LogView {
         NodePlace::Edge(hash.expect("a node inside the tree is in a full tile or in the edge"))
     }
 
+    /// A tile of the right edge, which is not full. `None` for every other tile.
+    #[must_use]
+    pub fn edge_tile(&self, tile: TileId) -> Option<&TileNodes> {
+        let is_edge = tile.index == self.full_tiles(tile.level);
+        self.edge.get(usize::from(tile.level)).filter(|_| is_edge).map(|tile| &**tile)
+    }
+
     /// How many tiles of a level are complete.
     fn full_tiles(&self, level: u8) -> u64 {
         let shift = u32::from(TILE_HEIGHT) * (u32::from(level) + 1);

@@ -20,6 +20,7 @@ use tonic::Status;
 
 use crate::bounds::Bounds;
 use crate::inbox::Inbox;
+use crate::metrics::Fill;
 use crate::publisher::{Wanted, published};
 use crate::queue::Queue;
 use crate::registry::{LogHandle, Published, Released, Shown, Signer};
@@ -67,6 +68,13 @@ impl Core {
             publishing,
             wanted,
         }
+    }
+
+    /// Entries and bytes in the queue, and how many may be.
+    pub(crate) fn queue_levels(&self) -> (Fill, Fill) {
+        let (entries, bytes) = self.queue.taken();
+        let fill = |now: usize, max: usize| Fill { now: now as u64, max: max as u64 };
+        (fill(entries, self.bounds.limits.queue_entries()), fill(bytes, self.bounds.limits.queue_bytes()))
     }
 
     pub(crate) fn store(&self) -> Result<Arc<dyn LogStore>, Status> {

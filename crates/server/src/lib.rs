@@ -1,4 +1,4 @@
-//! gRPC services over a sequencer and a store.
+//! gRPC services and an HTTP read API over a sequencer and a store.
 //!
 //! [`serve`] runs everything; the way of an entry is `append` (accept) -> `writer` (plan, commit, release,
 //! acknowledge) -> `append` again (proofs, on the caller's task).
@@ -14,8 +14,10 @@ mod clock;
 mod connections;
 mod core;
 mod disk;
+mod http;
 mod inbox;
 mod limits;
+mod metrics;
 mod nodes;
 mod publisher;
 mod queue;
@@ -26,6 +28,7 @@ mod service;
 mod slot;
 mod status;
 mod thaw;
+mod tls;
 mod transport;
 mod writer;
 
@@ -35,3 +38,4 @@ pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;
 pub use serve::{PublishOptions, ServeError, ServeOptions, Started, serve};
 pub use slot::StoreOpener;
+pub use tls::{TlsError, TlsFiles};

@@ -114,6 +114,24 @@ impl Nodes {
         Ok(self.hash(store, log, view, NodeId { level: 0, index: index.0 })?)
     }
 
+    /// The first `width` hashes of a tile, all of which `view` has, in `tlog-tiles` form.
+    pub(crate) fn tile_hashes(
+        &self,
+        store: &dyn LogStore,
+        (log, view): (LogNumber, &LogView),
+        id: TileId,
+        width: u16,
+    ) -> Result<Vec<u8>, ReadError> {
+        let first = |tile: &TileNodes| {
+            let hashes = tile.hashes().get(..width.into()).expect("the view has as many hashes of the tile");
+            hashes.iter().flat_map(Hash::as_bytes).copied().collect()
+        };
+        match view.edge_tile(id) {
+            Some(tile) => Ok(first(tile)),
+            None => self.tile(store, log, id).map(|tile| first(&tile)),
+        }
+    }
+
     fn prove(
         &self,
         store: &dyn LogStore,

@@ -34,7 +34,6 @@ impl Queue {
     }
 
     /// Entries and bytes in it.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> (usize, usize) {
         (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }

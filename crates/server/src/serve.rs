@@ -19,11 +19,13 @@ use crate::bounds::Bounds;
 use crate::core::Core;
 use crate::disk::{DiskReserve, FreeSpace};
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::publisher::{self, WANTED_MAX};
 use crate::registry::Registry;
 use crate::slot::{StoreOpener, StoreSlot};
-use crate::transport;
+use crate::tls::{Tls, TlsError, TlsFiles};
+use crate::transport::{self, Listeners};
 use crate::writer::{self, Command, Shared};
 
 /// The log that a first run makes.
@@ -40,6 +42,12 @@ pub struct ServeOptions {
     pub grpc: SocketAddr,
     /// Path of the admin service's Unix socket.
     pub admin: PathBuf,
+    /// Address of the HTTP API. Port 0 picks a free one; `None`: there is none.
+    pub http: Option<SocketAddr>,
+    /// Whether `POST /logs/<name>/add` appends.
+    pub http_append: bool,
+    /// Certificate and key of both listeners. `None`: plain text.
+    pub tls: Option<TlsFiles>,
     /// The anchor file, better on another disk than the data.
     pub anchor: PathBuf,
     /// What origins of new logs are made from.
@@ -87,6 +95,8 @@ impl PublishOptions {
 pub struct Started {
     /// Where the public gRPC service listens.
     pub grpc: SocketAddr,
+    /// Where the HTTP API listens.
+    pub http: Option<SocketAddr>,
     /// The log `default`.
     pub default_log: v1::LogInfo,
     /// Whether this run made it.
@@ -110,6 +120,9 @@ pub enum ServeError {
     /// The log `default` could not be made or loaded.
     #[error("log `{DEFAULT_LOG}`: {0}")]
     DefaultLog(String),
+    /// Certificate or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The transport failed.
     #[error("the gRPC transport failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -131,9 +144,15 @@ pub async fn serve(
     started: impl FnOnce(&Started),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let tls = options.tls.as_ref().map(Tls::load).transpose()?;
     // First of all: an occupied port leaves nothing behind.
-    let listener = TcpListener::bind(options.grpc).await.map_err(io(format!("listen on {}", options.grpc)))?;
-    let grpc = listener.local_addr().map_err(io("read the gRPC address"))?;
+    let grpc = bind(options.grpc).await?;
+    let http = match options.http {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let address = |listener: &TcpListener| listener.local_addr().map_err(io("read the address of a listener"));
+    let addresses = (address(&grpc)?, http.as_ref().map(address).transpose()?);
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
@@ -153,6 +172,7 @@ pub async fn serve(
         anchor_every_round: options.publishing.anchor_every_round,
         disk: Arc::clone(&disk),
         round: options.limits.round(),
+        metrics: Arc::new(Metrics::new()),
     });
     let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
@@ -165,14 +185,15 @@ pub async fn serve(
     let publisher = tokio::spawn(publisher::run(Arc::clone(&core), wants));
 
     let (default_log, created) = default_log(&core).await?;
-    started(&Started { grpc, default_log, created });
+    started(&Started { grpc: addresses.0, http: addresses.1, default_log, created });
 
     let disk = tokio::spawn(disk.watch());
     tokio::spawn(async move {
         stop.await;
         stopping.send_replace(true);
     });
-    let outcome = Box::pin(transport::run(&core, listener, admin)).await;
+    let listeners = Listeners { grpc, http, admin, http_append: options.http_append, tls };
+    let outcome = Box::pin(transport::run(&core, listeners)).await;
 
     publish_all(&core).await;
     disk.abort();
@@ -196,6 +217,10 @@ async fn publish_all(core: &Core) {
     if tokio::time::timeout(LAST_HEADS, published).await.is_err() {
         tracing::warn!("not every last head was published in time; they are once their logs are touched again");
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(io(format!("listen on {address}")))
 }
 
 /// The data directory's lock is held: a socket that is still there is a dead process's.

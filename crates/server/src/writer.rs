@@ -27,6 +27,7 @@ use crate::anchor::Anchor;
 use crate::clock::now_ms;
 use crate::disk::{DiskReserve, is_disk_full};
 use crate::inbox::{Inbox, WakeFor};
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::queue::Room;
 use crate::registry::{LogHandle, Registry, Released};
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) anchor_every_round: bool,
     pub(crate) disk: Arc<DiskReserve>,
     pub(crate) round: RoundLimits,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);

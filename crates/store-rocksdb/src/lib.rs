@@ -215,6 +215,10 @@ impl LogStore for RocksStore {
         Ok(entries)
     }
 
+    fn bundle(&self, log: LogNumber, index: u64) -> Result<Option<Bytes>, ReadError> {
+        self.read_bundle(log, index)
+    }
+
     fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
         self.read_tiles(log, tiles)
     }

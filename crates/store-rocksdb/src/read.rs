@@ -165,6 +165,13 @@ impl RocksStore {
         Ok(Some(entries.into_iter().zip(places).map(|(bytes, at)| Entry { bytes, identity: identity(at) }).collect()))
     }
 
+    pub(crate) fn read_bundle(&self, log: LogNumber, number: u64) -> Result<Option<Bytes>, ReadError> {
+        let key = keys::bundle(log, number, keys::PART_ENTRIES);
+        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
+        let what = format!("bundle {number} of log {}", log.0);
+        values::open(&key, &value, &what).map(|data| Some(Bytes::copy_from_slice(data)))
+    }
+
     /// The identities of a bundle; nothing if no entry has one.
     pub(crate) fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
         let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);

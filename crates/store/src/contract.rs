@@ -57,6 +57,14 @@ pub trait LogStore: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Vec<Entry>, ReadError>;
 
+    /// Bundle `index` of `log` as [`crate::bundle::pack`] made it. `None` as long as it is in pieces, if it ever was: what
+    /// it holds is always to be had from [`entries`](Self::entries) too.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    fn bundle(&self, log: LogNumber, index: u64) -> Result<Option<Bytes>, ReadError>;
+
     /// Completed tiles of `log`, 8,192 bytes each, in the order asked; `None` where there is none.
     ///
     /// # Errors

@@ -253,6 +253,10 @@ impl LogStore for MemoryStore {
         self.read(|image| image.entries(log, first, end, bytes_max))
     }
 
+    fn bundle(&self, log: LogNumber, index: u64) -> Result<Option<Bytes>, ReadError> {
+        self.read(|image| Ok(image.bundle(log, index)))
+    }
+
     fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
         self.read(|image| Ok(image.tiles(log, tiles)))
     }

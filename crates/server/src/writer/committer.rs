@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use logwood_sequencer::{Answer, Level, LogView, SealedRound};
@@ -52,7 +53,12 @@ impl Committer {
         let Some(round) = &sealed.round else { return Ok(()) };
         let store = self.shared.slot.get();
         let store = store.ok_or_else(|| CommitError::Unknown { source: "the store is closed".into() })?;
-        store.commit(round)
+        let start = Instant::now();
+        let outcome = store.commit(round);
+        let extensions = round.logs.iter().flat_map(|log| &log.extend);
+        let entries = extensions.map(|extension| extension.leaves.len() as u64).sum();
+        self.shared.metrics.committed(entries, start.elapsed(), &outcome);
+        outcome
     }
 
     /// Writes the heads of `views` to the anchor, if every round is anchored, and those of rounds before that could not

@@ -57,6 +57,10 @@ impl LogStore for Store {
         self.inner.entries(log, first, end, max)
     }
 
+    fn bundle(&self, log: LogNumber, index: u64) -> Result<Option<Bytes>, ReadError> {
+        self.inner.bundle(log, index)
+    }
+
     fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Result<Vec<Option<Bytes>>, ReadError> {
         self.inner.tiles(log, tiles)
     }
@@ -84,6 +88,9 @@ pub(crate) async fn start(
     let options = ServeOptions {
         data: data.to_owned(),
         grpc: "127.0.0.1:0".parse().expect("an address"),
+        http: None,
+        http_append: false,
+        tls: None,
         admin: data.join("admin.sock"),
         anchor: data.join("ANCHOR"),
         public_url: None,

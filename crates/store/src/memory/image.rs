@@ -116,6 +116,10 @@ impl Image {
         Ok(entries)
     }
 
+    pub(super) fn bundle(&self, log: LogNumber, index: u64) -> Option<Bytes> {
+        self.log(log)?.bundles.get(&index).map(|bundle| bundle.data.clone())
+    }
+
     pub(super) fn tiles(&self, log: LogNumber, tiles: &[TileId]) -> Vec<Option<Bytes>> {
         let log = self.log(log);
         tiles.iter().map(|tile| log.and_then(|log| log.tiles.get(tile)).cloned()).collect()

@@ -1,0 +1,51 @@
+//! What a client trusts and shows when the server's URL is `https://`.
+
+use std::path::{Path, PathBuf};
+
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use crate::ClientError;
+
+/// Largest PEM file, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Roots and certificate of a client. The default trusts the roots of the system, and shows no certificate.
+#[derive(Clone, Debug, Default)]
+pub struct TlsOptions {
+    /// The roots to trust instead of the system's, PEM.
+    pub ca: Option<PathBuf>,
+    /// Certificate chain and private key to show to a server that asks for one, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsOptions {
+    /// Whether anything differs from the default.
+    pub(crate) fn is_given(&self) -> bool {
+        self.ca.is_some() || self.identity.is_some()
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadOption`] if one of them cannot be read.
+    pub(crate) fn config(&self) -> Result<ClientTlsConfig, ClientError> {
+        let mut config = match &self.ca {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("tls-ca", file)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let Some((cert, key)) = &self.identity {
+            config = config.identity(Identity::from_pem(read("tls-cert", cert)?, read("tls-key", key)?));
+        }
+        Ok(config)
+    }
+}
+
+fn read(option: &'static str, file: &Path) -> Result<Vec<u8>, ClientError> {
+    let failed = |message: String| ClientError::BadOption { option, message: format!("{}: {message}", file.display()) };
+    let bytes = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(failed(format!("a PEM file has at most {FILE_BYTES_MAX} bytes")));
+    }
+    std::fs::read(file).map_err(|error| failed(error.to_string()))
+}
