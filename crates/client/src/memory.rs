@@ -146,12 +146,14 @@ impl Memory {
             return Ok(None);
         };
         same_tree(&own, &latest)?;
-        let is_known = own.head == latest.head || self.chain.contains(&latest.head);
+        // Whoever went on from the file's latest head has seen to it.
+        let is_known = own.head == latest.head || base == Some(own.head) || self.chain.contains(&latest.head);
         let (larger, smaller) = if latest.head.size > own.head.size { (latest, own) } else { (own, latest) };
         self.latest = Some(larger);
         if is_known {
             return Ok(None);
         }
+        self.chain.clear();
         self.owe(smaller.clone());
         Ok(Some(smaller))
     }
