@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const REQUEST: Duration = Duration::from_mins(2);
 
 /// How long a request may take before its connection can be put out for another one.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All open connections of a listener.
 pub(super) struct Connections {
@@ -60,13 +60,16 @@ impl Table {
         self.turn
     }
 
-    /// Who makes room: the longest waiting one, or the one whose request began first, if that was long enough ago.
-    fn dispensable(&self, now: Instant) -> Option<u64> {
-        let slowest = || {
-            let begun = self.open.iter().filter_map(|(id, open)| Some((*open.requests.first_key_value()?.1, *id)));
-            begun.min().filter(|(began, _)| now.duration_since(*began) >= PATIENCE).map(|(_, id)| id)
-        };
-        self.waiting.first_key_value().map(|(_, id)| *id).or_else(slowest)
+    /// The connection whose request began first, if that was long enough ago.
+    fn slowest(&self, now: Instant) -> Option<u64> {
+        let begun = self.open.iter().filter_map(|(id, open)| Some((*open.requests.first_key_value()?.1, *id)));
+        begun.min().filter(|(began, _)| now.duration_since(*began) >= PATIENCE).map(|(_, id)| id)
+    }
+
+    /// Closes a connection, if there is one to close.
+    fn put_out(&mut self, id: Option<u64>) -> bool {
+        let connection = id.and_then(|id| self.remove(id));
+        connection.inspect(|connection| connection.evicted.cancel()).is_some()
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
@@ -97,15 +100,24 @@ impl Connections {
         self.table.lock().open.len()
     }
 
+    /// Closes the connection that has been longest over an answer, so that what it holds can be given to others. `false`
+    /// if none has been long enough.
+    pub(super) fn put_out_slowest(&self, now: Instant) -> bool {
+        let mut table = self.table.lock();
+        let slowest = table.slowest(now);
+        table.put_out(slowest)
+    }
+
     /// Makes room for a new connection, if need be.
     pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Admission {
         let mut table = self.table.lock();
         let is_full = table.open.len() >= self.connections_max;
         if is_full {
-            let Some(connection) = table.dispensable(now).and_then(|id| table.remove(id)) else {
+            let waiting = table.waiting.first_key_value().map(|(_, id)| *id);
+            let dispensable = waiting.or_else(|| table.slowest(now));
+            if !table.put_out(dispensable) {
                 return Admission::Full;
-            };
-            connection.evicted.cancel();
+            }
         }
         let turn = table.next_turn();
         let evicted = CancellationToken::new();
@@ -227,6 +239,8 @@ mod tests {
         let later = Instant::now() + PATIENCE;
         assert!(matches!(connections.admit(later), Admission::Replacing(_)));
         assert!(second.evicted().is_cancelled() && !first.evicted().is_cancelled());
+        assert!(!connections.put_out_slowest(Instant::now()), "the other one is not slow yet");
+        assert!(connections.put_out_slowest(later) && first.evicted().is_cancelled());
     }
 
     #[test]

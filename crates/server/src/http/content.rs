@@ -13,9 +13,11 @@ use logwood_store::bundle::Bundle;
 use logwood_store::{BUNDLE_ENTRIES, LogQuery, LogState};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::answer::{Answer, Cache, Coding, Meta, Validator, not_found, refusal};
+use super::connections::Connections;
 use super::encoding::Accepted;
 use crate::core::Core;
 use crate::registry::LogHandle;
@@ -27,8 +29,13 @@ const BUNDLES_KIB_MAX: u32 = 128 * 1024;
 /// The largest bundle, in KiB: 256 entries of 65,535 bytes, with two bytes of length each.
 const BUNDLE_KIB_MAX: u32 = 16 * 1024 + 1;
 
-/// How long a request waits for its part of [`BUNDLES_KIB_MAX`].
-const BUNDLE_WAIT: Duration = Duration::from_secs(5);
+/// Bundles being made at once: each takes about four times its size until it is.
+const BUILDS_MAX: usize = 2;
+
+/// How long a request waits for its part of [`BUNDLES_KIB_MAX`], and then once more after another was made to give up its
+/// own, for at most [`BUNDLE_TURNS`] times.
+const BUNDLE_WAIT: Duration = Duration::from_secs(1);
+const BUNDLE_TURNS: usize = 5;
 
 /// Logs in one page of the list.
 const LOGS_MAX: usize = 100;
@@ -36,9 +43,30 @@ const LOGS_MAX: usize = 100;
 const TEXT: &str = "text/plain; charset=utf-8";
 const BINARY: &str = "application/octet-stream";
 
-/// The room that bundles share.
-pub(super) fn bundle_budget() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(BUNDLES_KIB_MAX as usize))
+/// What bundles share.
+pub(super) struct Bundles {
+    /// KiB, from the start of making one until the last byte is sent.
+    room: Arc<Semaphore>,
+    builds: Semaphore,
+}
+
+impl Bundles {
+    pub(super) fn new() -> Self {
+        Self { room: Arc::new(Semaphore::new(BUNDLES_KIB_MAX as usize)), builds: Semaphore::new(BUILDS_MAX) }
+    }
+
+    /// Room for the largest bundle. While there is none, whoever takes longest to read an answer loses its connection.
+    async fn room(&self, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.room).acquire_many_owned(BUNDLE_KIB_MAX);
+        tokio::pin!(permit);
+        for _ in 0..BUNDLE_TURNS {
+            match tokio::time::timeout(BUNDLE_WAIT, &mut permit).await {
+                Ok(permit) => return permit.ok(),
+                Err(_) => drop(connections.put_out_slowest(Instant::now())),
+            }
+        }
+        None
+    }
 }
 
 /// Bytes that hold their part of the budget until the last of them is sent.
@@ -91,7 +119,8 @@ pub(super) fn tile(core: &Core, log: &LogHandle, path: TilePath, headers: &Heade
 pub(super) async fn entries(
     core: &Core,
     log: &LogHandle,
-    (path, budget): (TilePath, &Arc<Semaphore>),
+    path: TilePath,
+    (bundles, connections): (&Bundles, &Connections),
     headers: &HeaderMap,
 ) -> Result<Answer, Status> {
     let TilePath::Entries { index, width } = path else { return Ok(not_found()) };
@@ -115,11 +144,11 @@ pub(super) async fn entries(
     if let Some(held) = validator.held(headers, &codings) {
         return Ok(meta(held).not_modified());
     }
-    let permit = Arc::clone(budget).acquire_many_owned(BUNDLE_KIB_MAX);
-    let Ok(Ok(permit)) = tokio::time::timeout(BUNDLE_WAIT, permit).await else {
+    let Some(permit) = bundles.room(connections).await else {
         let text = format!("bundles being sent take at most {BUNDLES_KIB_MAX} KiB: try again");
         return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, &text));
     };
+    let _build = bundles.builds.acquire().await;
     tokio::task::block_in_place(|| {
         let (coding, bytes) = bundle(core, log, (index, width), &codings)?;
         Ok(meta(coding).content(lease(bytes, permit)))

@@ -33,6 +33,7 @@ use tonic::Status;
 
 use self::answer::{Answer, Cache, Meta, failed, finish, method_not_allowed, not_found, options, refusal};
 use self::connections::{Admission, Admitted, Connections, FIRST_REQUEST, InProgress};
+use self::content::Bundles;
 use self::route::{Part, Route};
 use crate::core::Core;
 use crate::metrics::Metrics;
@@ -72,7 +73,7 @@ pub(crate) struct Http {
     core: Arc<Core>,
     /// Whether `POST .../add` is there.
     append: bool,
-    bundles: Arc<Semaphore>,
+    bundles: Bundles,
     /// Entries being received.
     adds: Semaphore,
     connections: Arc<Connections>,
@@ -80,7 +81,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(core: &Arc<Core>, append: bool) -> Arc<Self> {
-        let (core, bundles, adds) = (Arc::clone(core), content::bundle_budget(), Semaphore::new(ADDS_MAX));
+        let (core, bundles, adds) = (Arc::clone(core), Bundles::new(), Semaphore::new(ADDS_MAX));
         Arc::new(Self { core, append, bundles, adds, connections: Connections::new(CONNECTIONS_MAX) })
     }
 
@@ -134,7 +135,7 @@ impl Http {
             Part::Tile(path @ TilePath::Hashes { .. }) => {
                 tokio::task::block_in_place(|| content::tile(core, &log, path, headers))
             }
-            Part::Tile(path) => content::entries(core, &log, (path, &self.bundles), headers).await,
+            Part::Tile(path) => content::entries(core, &log, path, (&self.bundles, &self.connections), headers).await,
             Part::Add => Ok(not_found()),
         }
     }
