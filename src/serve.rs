@@ -70,7 +70,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(args)?;
     if args.print_config {
-        output::line(toml::to_string(&settings)?.trim_end())?;
+        output::bytes(toml::to_string(&settings)?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     tracing_subscriber::fmt()
