@@ -1,19 +1,24 @@
 //! `logwood fsck`: re-derives everything from the entries, and says what first differs.
 
 mod check;
+mod remote;
 
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use anyhow::Context as _;
 use clap::Args;
+use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_note::{Checkpoint, VerifierKey};
 use logwood_store::{LogQuery, LogRecord, LogStore};
 use logwood_store_rocksdb::RocksStore;
+use remote::RemoteArgs;
+use reqwest::Url;
 use serde_json::json;
 
 use crate::failure::{Usage, VerificationFailed};
-use crate::output;
+use crate::{files, output};
 
 /// Logs of one page.
 const PAGE_LOGS: usize = 256;
@@ -21,8 +26,11 @@ const PAGE_LOGS: usize = 256;
 /// Re-derives every leaf hash, tile, root and look-up row of a data directory from its entries, and checks every
 /// stored head with its signature. The server must be stopped.
 ///
-/// Exit status 3: something differs, and the first difference is named. A key found in the directory itself proves
-/// nothing, so --vkey is needed for each log that shall be judged.
+/// With a URL instead, of any tlog-tiles log (as `http://127.0.0.1:7071/logs/default`), fetches all its entries and tiles
+/// over HTTP, and checks them against its checkpoint. Entries that the log has pruned are not checked, and it says so.
+///
+/// Exit status 3: something differs, and the first difference is named. A key found with the log itself proves
+/// nothing, so --vkey is needed for each log that shall be judged; one for a URL.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
     /// Verifier key of a log; repeatable. Logs of other keys are not judged.
@@ -34,18 +42,59 @@ pub(crate) struct FsckArgs {
     /// One JSON object a log on standard output.
     #[arg(long)]
     json: bool,
-    /// The data directory.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[command(flatten)]
+    remote: RemoteArgs,
+    /// The data directory, or the URL of a log.
+    #[arg(value_name = "DIR|URL")]
+    target: Target,
 }
 
-/// Judges the logs of a directory.
+/// What is judged.
+#[derive(Clone, Debug)]
+enum Target {
+    Directory(PathBuf),
+    Remote(Url),
+}
+
+impl FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match Url::parse(text) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) => Self::Remote(url),
+            _ => Self::Directory(text.into()),
+        })
+    }
+}
+
+/// Judges the logs of a directory, or the one at a URL.
 pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
-    let store = RocksStore::open_read_only(&args.dir.join("db"))?;
     let mut notes = Vec::new();
     for path in &args.checkpoint {
-        notes.push(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+        notes.push(files::read(path, NOTE_BYTES_MAX)?);
     }
+    match &args.target {
+        Target::Directory(dir) => judge_directory(args, dir, &notes),
+        Target::Remote(url) => judge_remote(args, url, &notes),
+    }
+}
+
+fn judge_remote(args: &FsckArgs, url: &Url, notes: &[Vec<u8>]) -> anyhow::Result<ExitCode> {
+    let [key] = args.vkey.as_slice() else {
+        return Err(Usage { problem: "one log is at a URL: give one --vkey".into() }.into());
+    };
+    let names = args.checkpoint.iter().map(|path| path.display().to_string());
+    let kept: Vec<_> = names.zip(notes.iter().cloned()).collect();
+    remote::run(&remote::Target { url, key, kept: &kept }, &args.remote, args.json)
+}
+
+fn judge_directory(args: &FsckArgs, dir: &Path, notes: &[Vec<u8>]) -> anyhow::Result<ExitCode> {
+    if args.remote.is_for_url() {
+        return Err(
+            Usage { problem: "--origin and --state are for a log at a URL, and this is a directory".into() }.into()
+        );
+    }
+    let store = RocksStore::open_read_only(&dir.join("db"))?;
     let mut judged = 0;
     let mut used = vec![false; notes.len()];
     let mut name = String::new();
@@ -54,7 +103,7 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
         let Some(last) = page.last() else { break };
         name.clone_from(&last.settings.name);
         for record in page {
-            judged += u64::from(judge(args, &store, &record, (&notes, &mut used))?);
+            judged += u64::from(judge(args, &store, &record, (notes, &mut used))?);
         }
     }
     if let Some(unused) = used.iter().position(|used| !used) {

@@ -1,0 +1,422 @@
+//! `logwood fsck URL`: every entry and every tile of any tlog-tiles log, over HTTP alone.
+//!
+//! ```text
+//!   checkpoint ──> right edge ──> what earlier heads say ──> walk, bundle by bundle ──> the root, once more, from below
+//!   signature      folds to       (--checkpoint, --state)    tile = hash above it
+//!                  the root                                  entries = hashes of the tile
+//! ```
+//!
+//! Each bundle is judged by a task of its own, some at a time, and taken in order: the first failure that is reported is
+//! the first in the log. A task holds one tile, and one entry of the bundle.
+
+mod bundle;
+mod fetch;
+mod retry;
+mod state;
+mod tree;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use logwood_merkle::{
+    CompactRange, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileId, TileNodes, TilePath, TreeHead, TreeSize,
+};
+use logwood_note::{Checkpoint, VerifierKey};
+use reqwest::Url;
+use serde_json::json;
+
+use crate::failure::VerificationFailed;
+use crate::{files, output};
+use fetch::{Failure, Problem, RealWorld, Source};
+use state::State;
+use tree::{Tree, edge_tiles};
+
+/// Hashes or entries of a full tile or bundle.
+const FULL: u16 = 256;
+
+/// Bundles after which the state is written.
+const SAVE_BUNDLES: u64 = 64;
+
+/// What only a log at a URL takes.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    /// URL: the log's origin, where it differs from the name of its key.
+    #[arg(long)]
+    origin: Option<String>,
+    /// URL: a file that remembers what was verified. After an interruption the check goes on from there; a later one
+    /// checks what is new, and that nothing old was rewritten.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// URL: bundles that are fetched and checked at a time.
+    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// URL: the roots to trust for https:// instead of the system's (PEM).
+    #[arg(long, env = "LOGWOOD_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// Whether something was asked for that no directory can do.
+    pub(super) fn is_for_url(&self) -> bool {
+        self.origin.is_some() || self.state.is_some()
+    }
+}
+
+/// A log, and what is known of it beforehand.
+pub(super) struct Target<'a> {
+    pub(super) url: &'a Url,
+    pub(super) key: &'a VerifierKey,
+    /// Checkpoint notes that were kept elsewhere, with the names of their files.
+    pub(super) kept: &'a [(String, Vec<u8>)],
+}
+
+/// Judges the log at a URL.
+pub(super) fn run(target: &Target<'_>, args: &RemoteArgs, as_json: bool) -> anyhow::Result<ExitCode> {
+    let source = Source::new(target.url, args.tls_ca.as_deref(), Arc::new(RealWorld))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let verdict = runtime.block_on(judge(target, args, source));
+    let verdict = verdict.inspect_err(|error| {
+        if as_json && let Some(failed) = error.downcast_ref::<VerificationFailed>() {
+            // The exit status tells the same, should standard output be closed.
+            let _ = output::json(&json!({ "verified": false, "url": target.url.as_str(), "reason": failed.reason }));
+        }
+    })?;
+    report(target.url, &verdict, as_json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was shown.
+struct Verdict {
+    checkpoint: Checkpoint,
+    /// The first entry that was not pruned.
+    first: u64,
+    /// Entries below this one were verified by an earlier run.
+    resumed: u64,
+}
+
+fn report(url: &Url, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
+    let Checkpoint { origin, head, .. } = &verdict.checkpoint;
+    if as_json {
+        return output::json(&json!({
+            "verified": true,
+            "url": url.as_str(),
+            "origin": origin,
+            "size": head.size.0,
+            "root": output::base64(head.root),
+            "first": verdict.first,
+            "resumed": verdict.resumed,
+        }));
+    }
+    if verdict.first > 0 {
+        eprintln!("logwood: the log is pruned: nobody can check its entries below {} any more", verdict.first);
+    }
+    let earlier = match verdict.resumed {
+        0 => String::new(),
+        resumed => format!(" (those below {resumed} by an earlier run)"),
+    };
+    let root = output::base64(head.root);
+    output::line(&match head.size.0.checked_sub(1) {
+        None => format!("{origin}: it has no entries, as its checkpoint says; root {root}"),
+        Some(last) => format!(
+            "{origin}: entries {} to {last}{earlier} and their tiles are what its checkpoint says; root {root}",
+            verdict.first
+        ),
+    })
+}
+
+async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow::Result<Verdict> {
+    let note = source.checkpoint().await.map_err(no_checkpoint)?;
+    let checkpoint = Checkpoint::open(&note, target.key, args.origin.as_deref())
+        .map_err(|error| Failure::wrong("checkpoint", VerificationFailed::new(&error).reason))?;
+    let vkey = target.key.to_string();
+    let identity = (checkpoint.origin.as_str(), vkey.as_str());
+    let known = args.state.as_deref().map(|path| State::load(path, identity)).transpose()?.flatten();
+
+    let kept = kept_heads(target, args.origin.as_deref(), known.as_ref())?;
+    if let Some((_, what)) = kept.iter().find(|(head, _)| head.size > checkpoint.head.size) {
+        let reason = format!("it is of size {}, and {what} is larger: entries were taken back", checkpoint.head.size);
+        return Err(Failure::wrong("checkpoint", reason).into());
+    }
+    let mut walk = Walk::new(source, checkpoint.head).await?;
+    let conflict = args.state.as_deref().map(|path| path.with_added_extension("conflict"));
+    for (head, what) in kept {
+        if walk.range(head.size.0, 0).await?.root() != head.root {
+            if let Some(path) = &conflict {
+                files::write(path, &note)?;
+            }
+            let reason = format!("it is signed, and so is {what} of size {}, but they are of two trees", head.size);
+            return Err(Failure::wrong("checkpoint", reason).into());
+        }
+    }
+    let (first_bundle, range) = walk.start(known).await?;
+    let resumed = if range.size().0 > first_bundle { range.size().0 * TILE_WIDTH } else { 0 };
+    let progress = Progress::new(&checkpoint, &range, |range: &CompactRange| match &args.state {
+        Some(path) => State::new(identity, first_bundle, range, &note).save(path),
+        None => Ok(()),
+    });
+    walk.run(range, usize::from(args.parallel), progress).await?;
+    Ok(Verdict { first: first_bundle * TILE_WIDTH, resumed, checkpoint })
+}
+
+/// Without a checkpoint there is nothing to verify: that is a failure, but nobody lied.
+fn no_checkpoint(failure: Failure) -> anyhow::Error {
+    if failure.is_missing() {
+        return anyhow::anyhow!("there is no `checkpoint` at this URL: give the one below which `checkpoint` is");
+    }
+    failure.into()
+}
+
+/// The heads that the log must extend, and what each is.
+fn kept_heads(
+    target: &Target<'_>,
+    origin: Option<&str>,
+    known: Option<&(State, CompactRange)>,
+) -> anyhow::Result<Vec<(TreeHead, String)>> {
+    let from_state = known.map(|(state, _)| ("the checkpoint in the state file".to_owned(), state.note()));
+    let kept = target.kept.iter().map(|(name, note)| (name.clone(), note.as_slice()));
+    let open = |(name, note): (String, &[u8])| {
+        let opened = Checkpoint::open(note, target.key, origin);
+        let opened = opened.map_err(|error| VerificationFailed {
+            reason: format!("{name}: {}", VerificationFailed::new(&error).reason),
+        });
+        Ok((opened?.head, name))
+    };
+    kept.chain(from_state).map(open).collect()
+}
+
+/// A bar on standard error, and a state that is saved now and then.
+struct Progress<S> {
+    bar: ProgressBar,
+    save: S,
+}
+
+impl<S: Fn(&CompactRange) -> anyhow::Result<()>> Progress<S> {
+    fn new(checkpoint: &Checkpoint, range: &CompactRange, save: S) -> Self {
+        let bar = ProgressBar::new(checkpoint.head.size.0).with_position(range.size().0 * TILE_WIDTH);
+        let style = ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}");
+        bar.set_style(style.expect("a valid template"));
+        bar.set_message(format!("checking {}", checkpoint.origin));
+        Self { bar, save }
+    }
+}
+
+/// A log with the tiles that its root vouches for so far.
+struct Walk {
+    source: Source,
+    head: TreeHead,
+    tree: Tree,
+}
+
+/// A full bundle to judge, and the root that its tile must have.
+struct Job {
+    bundle: u64,
+    root: Hash,
+}
+
+impl Walk {
+    /// Fetches the right edge, which must fold to the root of `head`.
+    async fn new(source: Source, head: TreeHead) -> Result<Self, Failure> {
+        let tiles = edge_tiles(head.size).map(|(id, width)| source.tile(id, width));
+        let tiles = futures_util::future::try_join_all(tiles).await?;
+        match Tree::new(head, tiles.clone()) {
+            Ok(tree) => Ok(Self { source, head, tree }),
+            Err(_) => Err(blame(&source, head.size, &tiles).await),
+        }
+    }
+
+    /// Fetches what leads down to the tile `id`.
+    async fn load(&mut self, id: TileId) -> Result<(), Failure> {
+        while let Some(missing) = self.tree.missing(id) {
+            let tile = self.source.tile(missing, FULL).await?;
+            self.tree.supply(missing, tile).map_err(|_| not_its_root(missing))?;
+        }
+        Ok(())
+    }
+
+    /// The compact range of the first `size << height` leaves, as the tiles have it, over subtrees of `height`.
+    async fn range(&mut self, size: u64, height: u8) -> Result<CompactRange, Failure> {
+        let mut hashes = Vec::new();
+        for node in CompactRange::node_ids(TreeSize(size)) {
+            let node = NodeId { level: node.level + height, index: node.index };
+            let (tile, ..) = TileId::of_node(node);
+            self.load(tile).await?;
+            hashes.push(self.tree.node(node).expect("it is inside the tree, and its tile is loaded"));
+        }
+        Ok(CompactRange::from_hashes(TreeSize(size), hashes).expect("one hash for each node"))
+    }
+
+    /// The first bundle that is there, and the compact range over the bundles before the one to begin with.
+    async fn start(&mut self, known: Option<(State, CompactRange)>) -> anyhow::Result<(u64, CompactRange)> {
+        if let Some((state, verified)) = known {
+            // Its checkpoint is of this tree, so only a file that somebody wrote can say more.
+            ensure!(
+                verified.size().0 <= self.head.size.0 / TILE_WIDTH,
+                "the state file is broken: remove it to start anew"
+            );
+            if self.range(verified.size().0, TILE_HEIGHT).await? != verified {
+                let entries = verified.size().0 * TILE_WIDTH;
+                let reason = format!("it says otherwise than the state file of the first {entries} entries");
+                return Err(Failure::wrong("checkpoint", reason).into());
+            }
+            return Ok((state.first_bundle, verified));
+        }
+        let first = self.first_bundle().await?;
+        Ok((first, self.range(first, TILE_HEIGHT).await?))
+    }
+
+    /// The first full bundle that is served: those before it were pruned. Without any, all of them were.
+    async fn first_bundle(&self) -> Result<u64, Failure> {
+        let full = self.head.size.0 / TILE_WIDTH;
+        if full == 0 || self.source.has_bundle(0).await? {
+            return Ok(0);
+        }
+        // Bundles below `pruned` are not there, and the one at `there` is.
+        let (mut pruned, mut there) = (1, full);
+        while pruned < there {
+            let middle = pruned.midpoint(there);
+            if self.source.has_bundle(middle).await? {
+                there = middle;
+            } else {
+                pruned = middle + 1;
+            }
+        }
+        if there == full && self.tree.tail().is_none() {
+            let path = TilePath::Entries { index: 0, width: FULL }.to_string();
+            return Err(Failure { path, problem: Problem::Missing });
+        }
+        Ok(there)
+    }
+
+    /// Judges what comes after `range`, up to the end.
+    async fn run<S>(mut self, mut range: CompactRange, parallel: usize, progress: Progress<S>) -> anyhow::Result<()>
+    where
+        S: Fn(&CompactRange) -> anyhow::Result<()>,
+    {
+        let (source, head) = (self.source.clone(), self.head);
+        let tail = self.tree.tail().map(|(id, tile)| (id, tile.hashes().to_vec()));
+        let next = range.size().0;
+        let mut judged = Box::pin(
+            stream::try_unfold((&mut self, next), Self::next_job)
+                .map(|job| {
+                    let source = source.clone();
+                    async move {
+                        let Job { bundle, root } = job?;
+                        let task = tokio::spawn(check_bundle(source, bundle, root));
+                        task.await.expect("it does not panic, and nobody cancels it").map(|()| root)
+                    }
+                })
+                .buffered(parallel),
+        );
+        let mut outcome = Ok(());
+        loop {
+            match judged.try_next().await {
+                Ok(Some(root)) => range.append(root, |_, _| ()),
+                Ok(None) => break,
+                Err(failure) => {
+                    outcome = Err(failure);
+                    break;
+                }
+            }
+            progress.bar.set_position(range.size().0 * TILE_WIDTH);
+            if range.size().0.is_multiple_of(SAVE_BUNDLES) {
+                (progress.save)(&range)?;
+            }
+        }
+        (progress.save)(&range)?;
+        outcome?;
+
+        let leaves = match tail {
+            Some((id, leaves)) => {
+                source.check_bundle(id.index, &leaves).await?;
+                leaves
+            }
+            None => Vec::new(),
+        };
+        progress.bar.finish_and_clear();
+        check_from_below(&range, &leaves, head)
+    }
+
+    /// The job for the bundle `next`, if it is a full one.
+    async fn next_job((walk, next): (&mut Self, u64)) -> Result<Option<(Job, (&mut Self, u64))>, Failure> {
+        if next == walk.head.size.0 / TILE_WIDTH {
+            return Ok(None);
+        }
+        let id = TileId { level: 0, index: next };
+        walk.load(TileId { level: 1, index: next / TILE_WIDTH }).await?;
+        let root = walk.tree.root_of(id).expect("the tile above is loaded");
+        Ok(Some((Job { bundle: next, root }, (walk, next + 1))))
+    }
+}
+
+/// Checks a full bundle against its tile, and that against its root.
+async fn check_bundle(source: Source, bundle: u64, root: Hash) -> Result<(), Failure> {
+    let id = TileId { level: 0, index: bundle };
+    let tile = source.tile(id, FULL).await?;
+    if tile.root() != Some(root) {
+        return Err(not_its_root(id));
+    }
+    source.check_bundle(bundle, tile.hashes()).await
+}
+
+/// The root once more, from the leaves upwards: it leans on nothing that the walk from the root down has assumed.
+fn check_from_below(bundles: &CompactRange, leaves: &[Hash], head: TreeHead) -> anyhow::Result<()> {
+    let size = TreeSize(bundles.size().0 * TILE_WIDTH);
+    let mut range = CompactRange::from_hashes(size, bundles.hashes().to_vec())?;
+    for leaf in leaves {
+        range.append(*leaf, |_, _| ());
+    }
+    if range.head() == head {
+        return Ok(());
+    }
+    let reason = format!("its root is not that of its entries, which have {} at size {}", range.root(), range.size());
+    Err(Failure::wrong("checkpoint", reason).into())
+}
+
+fn not_its_root(tile: TileId) -> Failure {
+    Failure::wrong(
+        TilePath::Hashes { tile, width: FULL }.to_string(),
+        "it is not what the tile above it has the hash of",
+    )
+}
+
+/// The tiles of the right edge do not fold to the signed root: which of them is it?
+///
+/// * `tiles` - those tiles, in the order of [`edge_tiles`].
+async fn blame(source: &Source, size: TreeSize, tiles: &[TileNodes]) -> Failure {
+    for ((id, width), tile) in edge_tiles(size).zip(tiles) {
+        let path = TilePath::Hashes { tile: id, width };
+        let below = if id.level == 0 {
+            source.check_bundle(id.index, tile.hashes()).await
+        } else {
+            let children = (id.index * TILE_WIDTH..).zip(tile.hashes());
+            let checks =
+                children.map(|(index, hash)| check_child(source, TileId { level: id.level - 1, index }, *hash));
+            stream::iter(checks).buffered(usize::from(FULL) / 8).try_collect().await
+        };
+        match below {
+            Ok(()) => {}
+            // Parts of a pruned log are gone.
+            Err(failure) if failure.is_missing() => {}
+            Err(Failure { path: child, problem: Problem::Wrong(reason) }) => {
+                let reason = format!("it does not lead to the signed root, nor does it agree with {child}: {reason}");
+                return Failure::wrong(path.to_string(), reason);
+            }
+            Err(failure) => return failure,
+        }
+    }
+    Failure::wrong("checkpoint", "its root is not the one that the tiles lead to")
+}
+
+async fn check_child(source: &Source, id: TileId, root: Hash) -> Result<(), Failure> {
+    match source.tile(id, FULL).await {
+        Ok(tile) if tile.root() == Some(root) => Ok(()),
+        Ok(_) => Err(not_its_root(id)),
+        Err(failure) if failure.is_missing() => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}

@@ -1,0 +1,315 @@
+//! Resources of a log over HTTP: limits on every answer, repeats of what may pass, one verdict for each failure.
+//!
+//! | answer | verdict |
+//! |---|---|
+//! | 404, 410 | missing: the log does not have what its checkpoint promises |
+//! | bytes that are not what the tree says, or too many of them | wrong |
+//! | 408, 425, 429, 5xx, no connection, a cut or slow body | asked again, then unavailable |
+//! | anything else | unavailable |
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use logwood_merkle::{Hash, TileId, TileNodes, TilePath};
+use logwood_note::note::NOTE_BYTES_MAX;
+use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+
+use super::bundle::BundleCheck;
+use super::retry;
+use crate::failure::VerificationFailed;
+use crate::files;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long an answer may take, silent or not. A bundle has at most 16 MiB.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// Most redirects of one request.
+const REDIRECTS_MAX: usize = 4;
+/// Most bytes of a file of root certificates.
+const ROOTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Hashes or entries of a full tile or bundle.
+const FULL: u16 = 256;
+
+/// What differs between a run and a test of it: time and chance.
+pub(super) trait World: Send + Sync {
+    /// Waits.
+    fn sleep(&self, wait: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Any number.
+    fn random(&self) -> u32;
+}
+
+/// The clock and the randomness of this machine.
+pub(super) struct RealWorld;
+
+impl World for RealWorld {
+    fn sleep(&self, wait: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(wait))
+    }
+
+    fn random(&self) -> u32 {
+        // Without randomness the longest wait is as good as any.
+        getrandom::u32().unwrap_or(u32::MAX)
+    }
+}
+
+/// Why a resource could not be had, or is not what it has to be.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Path of the resource, below the log's URL.
+    pub(super) path: String,
+    pub(super) problem: Problem,
+}
+
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The server does not have it.
+    Missing,
+    /// It is not what the signed root says.
+    Wrong(String),
+    /// Nobody can tell now.
+    Unavailable(String),
+}
+
+impl Failure {
+    pub(super) fn wrong(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: Problem::Wrong(reason.into()) }
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self.problem, Problem::Missing)
+    }
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(Failure { path, problem }: Failure) -> Self {
+        match problem {
+            Problem::Missing => {
+                let reason = format!("{path} is missing, although the log has signed a tree that needs it");
+                VerificationFailed { reason }.into()
+            }
+            Problem::Wrong(reason) => VerificationFailed { reason: format!("{path}: {reason}") }.into(),
+            Problem::Unavailable(reason) => anyhow::anyhow!("{path}: {reason}"),
+        }
+    }
+}
+
+/// Where the bytes of an answer go.
+trait Sink {
+    /// Takes the next bytes. True if no more are needed.
+    fn push(&mut self, bytes: &[u8]) -> Result<bool, String>;
+    /// Takes the end.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Sink for BundleCheck<'_> {
+    fn push(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        Self::push(self, bytes).map_err(|error| error.to_string())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        Self::finish(self).map_err(|error| error.to_string())
+    }
+}
+
+/// Keeps the bytes, up to a limit.
+struct Bytes {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Sink for Bytes {
+    fn push(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        if self.bytes.len() + bytes.len() > self.bytes_max {
+            return Err(format!("the answer has more than {} bytes", self.bytes_max));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(false)
+    }
+}
+
+/// Asks only whether there is anything.
+struct Presence;
+
+impl Sink for Presence {
+    fn push(&mut self, _: &[u8]) -> Result<bool, String> {
+        Ok(true)
+    }
+}
+
+/// One attempt that failed.
+enum Attempt {
+    Again { reason: String, retry_after: Option<Duration> },
+    Over(Problem),
+}
+
+/// A log at a URL.
+#[derive(Clone)]
+pub(super) struct Source {
+    client: Client,
+    base: Url,
+    world: Arc<dyn World>,
+}
+
+impl Source {
+    /// * `base` - the URL of the log: `checkpoint` is right below it.
+    /// * `roots` - PEM file of the certificates to trust instead of the system's.
+    pub(super) fn new(base: &Url, roots: Option<&Path>, world: Arc<dyn World>) -> anyhow::Result<Self> {
+        let mut base = base.clone();
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        // Fails only where a provider is there already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("logwood/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_MAX)
+            .timeout(ANSWER_TIMEOUT)
+            .redirect(redirect::Policy::limited(REDIRECTS_MAX))
+            .https_only(base.scheme() == "https");
+        if let Some(path) = roots {
+            let pem = files::read(path, ROOTS_BYTES_MAX)?;
+            let roots = Certificate::from_pem_bundle(&pem);
+            builder = builder.tls_certs_only(roots.with_context(|| format!("{} holds no PEM", path.display()))?);
+        } else if base.scheme() == "http" {
+            // So that plain text works on a machine without any root certificates.
+            builder = builder.tls_certs_only([]);
+        }
+        Ok(Self { client: builder.build().context("cannot set up HTTP")?, base, world })
+    }
+
+    /// The checkpoint note, not verified.
+    pub(super) async fn checkpoint(&self) -> Result<Vec<u8>, Failure> {
+        let sink = || Bytes { bytes: Vec::new(), bytes_max: NOTE_BYTES_MAX };
+        Ok(self.get("checkpoint", sink).await?.bytes)
+    }
+
+    /// The first `width` hashes of the tile `tile`, not verified.
+    pub(super) async fn tile(&self, tile: TileId, width: u16) -> Result<TileNodes, Failure> {
+        let wanted = usize::from(width) * Hash::LEN;
+        let path = TilePath::Hashes { tile, width };
+        let (path, served) = match self.tile_bytes(path).await {
+            // A log may drop partial tiles once the full one is there (C2SP tlog-tiles).
+            Err(failure) if failure.is_missing() && width < FULL => {
+                let full = TilePath::Hashes { tile, width: FULL };
+                (full, self.tile_bytes(full).await.map_err(|other| if other.is_missing() { failure } else { other })?)
+            }
+            served => (path, served?),
+        };
+        let expected = usize::from(path.width()) * Hash::LEN;
+        if served.len() != expected {
+            let reason = format!("{} bytes are served, not {expected}", served.len());
+            return Err(Failure::wrong(path.to_string(), reason));
+        }
+        TileNodes::from_bytes(&served[..wanted]).map_err(|error| Failure::wrong(path.to_string(), error.to_string()))
+    }
+
+    async fn tile_bytes(&self, path: TilePath) -> Result<Vec<u8>, Failure> {
+        let bytes_max = usize::from(path.width()) * Hash::LEN;
+        Ok(self.get(&path.to_string(), || Bytes { bytes: Vec::new(), bytes_max }).await?.bytes)
+    }
+
+    /// Checks that the entry bundle `index` has entries with the leaf hashes `leaves`: 1..=256 of them.
+    pub(super) async fn check_bundle(&self, index: u64, leaves: &[Hash]) -> Result<(), Failure> {
+        let width = u16::try_from(leaves.len()).expect("at most 256");
+        let path = TilePath::Entries { index, width }.to_string();
+        match self.get(&path, || BundleCheck::new(leaves, false)).await {
+            Err(failure) if failure.is_missing() && width < FULL => {
+                let full = TilePath::Entries { index, width: FULL }.to_string();
+                let checked = self.get(&full, || BundleCheck::new(leaves, true)).await;
+                checked.map_err(|other| if other.is_missing() { failure } else { other }).map(drop)
+            }
+            checked => checked.map(drop),
+        }
+    }
+
+    /// Whether the full entry bundle `index` is served.
+    pub(super) async fn has_bundle(&self, index: u64) -> Result<bool, Failure> {
+        let path = TilePath::Entries { index, width: FULL }.to_string();
+        match self.get(&path, || Presence).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is_missing() => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Fetches `path` into a new sink, again and again while that may help.
+    async fn get<S: Sink>(&self, path: &str, new_sink: impl Fn() -> S) -> Result<S, Failure> {
+        let mut failures = 0;
+        loop {
+            let mut sink = new_sink();
+            let problem = match self.attempt(path, &mut sink).await {
+                Ok(()) => return Ok(sink),
+                Err(Attempt::Over(problem)) => problem,
+                Err(Attempt::Again { reason, retry_after }) => {
+                    failures += 1;
+                    if let Some(wait) = retry::wait(failures, retry_after, self.world.random()) {
+                        self.world.sleep(wait).await;
+                        continue;
+                    }
+                    Problem::Unavailable(format!("{reason} ({failures} attempts): try again later"))
+                }
+            };
+            return Err(Failure { path: path.to_owned(), problem });
+        }
+    }
+
+    async fn attempt(&self, path: &str, sink: &mut impl Sink) -> Result<(), Attempt> {
+        let unavailable = |reason: String| Attempt::Over(Problem::Unavailable(reason));
+        let url = self.base.join(path).map_err(|error| unavailable(error.to_string()))?;
+        let mut response = match self.client.get(url).send().await {
+            Ok(response) => response,
+            Err(error) if error.is_builder() || error.is_redirect() => return Err(unavailable(whole(&error))),
+            Err(error) => return Err(Attempt::Again { reason: whole(&error), retry_after: None }),
+        };
+        check_status(&response)?;
+        // What reqwest can decode it has decoded, and taken the field away.
+        if let Some(coding) = response.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            return Err(unavailable(format!("the answer has the coding {coding:?}, which nobody asked for")));
+        }
+        let wrong = |reason| Attempt::Over(Problem::Wrong(reason));
+        loop {
+            let chunk = response.chunk().await;
+            let chunk = chunk.map_err(|error| Attempt::Again { reason: whole(&error), retry_after: None })?;
+            let Some(bytes) = chunk else { return sink.finish().map_err(wrong) };
+            if sink.push(&bytes).map_err(wrong)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn check_status(response: &Response) -> Result<(), Attempt> {
+    let status = response.status();
+    let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    match status {
+        StatusCode::OK => Ok(()),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(Attempt::Over(Problem::Missing)),
+        status if status.is_server_error() || may_pass.contains(&status) => {
+            let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(retry::parse_retry_after);
+            Err(Attempt::Again { reason: format!("the server answers {status}"), retry_after })
+        }
+        status => Err(Attempt::Over(Problem::Unavailable(format!("the server answers {status}")))),
+    }
+}
+
+/// `error` and its causes, without the URL, which the path in front says already.
+fn whole(error: &reqwest::Error) -> String {
+    let mut text = String::from(if error.is_timeout() { "no answer in time" } else { "no whole answer" });
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
