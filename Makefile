@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logwood/target
 CARGO ?= cargo
 LOGWOOD = $(CARGO_TARGET_DIR)/release/logwood
 
-.PHONY: demo test lint build needs
+.PHONY: demo test lint build judges needs
 
 # make demo EVENTS="a.ndjson b.log": the events to append, one a line. Default: this machine's own.
 demo: build
@@ -22,6 +22,14 @@ lint: needs
 test: lint
 	$(CARGO) test --release --workspace --locked
 	scripts/test-go
+	scripts/test-python
+ifeq ($(CI),true)
+	scripts/judges
+endif
+
+# Programs that others wrote for their own logs, against ours, and ours against theirs. CI=true makes them part of `test`.
+judges: build
+	scripts/judges
 
 needs:
 	@scripts/needs

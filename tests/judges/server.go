@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// publishInterval is short, so that a run publishes many heads.
+const publishInterval = 100 * time.Millisecond
+
+// A server is a `logwood serve` with logs to judge.
+type server struct {
+	bench   *bench
+	data    string
+	grpc    string
+	http    string
+	process *exec.Cmd
+}
+
+// serve returns once the server says that it serves.
+func (b *bench) serve() (*server, error) {
+	s := &server{bench: b, data: filepath.Join(b.dir, "data")}
+	s.process = exec.Command(b.logwood, "serve", "--data", s.data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	s.process.Env = append(os.Environ(), "RUST_LOG=warn", "LOGWOOD_HTTP__APPEND=true",
+		fmt.Sprintf("LOGWOOD_PUBLISH_INTERVAL_MS=%d", publishInterval.Milliseconds()))
+	s.process.Stderr = os.Stderr
+	out, err := s.process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.process.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if address, found := strings.CutPrefix(lines.Text(), "serving HTTP on "); found {
+			s.http = address
+		}
+		if address, found := strings.CutPrefix(lines.Text(), "serving gRPC on "); found {
+			s.grpc = address
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("it ended before it served: %w", s.process.Wait())
+}
+
+func (s *server) stop() {
+	s.process.Process.Signal(syscall.SIGTERM)
+	s.process.Wait()
+}
+
+// A log is one of a server's logs.
+type log struct {
+	server *server
+	name   string
+	vkey   string
+	// keyFile holds the vkey, for tools that want a file.
+	keyFile string
+}
+
+// create makes a log.
+func (s *server) create(name string) (*log, error) {
+	admin := filepath.Join(s.data, "admin.sock")
+	if _, err := s.bench.command(s.bench.logwood, "logs", "create", name, "--admin", admin); err != nil {
+		return nil, err
+	}
+	return s.open(name)
+}
+
+// open finds out a log's key. That it is the server's word does no harm here: what is judged is whether all fits it.
+func (s *server) open(name string) (*log, error) {
+	l := &log{server: s, name: name, keyFile: filepath.Join(s.bench.dir, name+".vkey")}
+	out, err := s.bench.command(s.bench.logwood, "logs", "describe", "--json", "--log", name, "--server", s.url(), "--client-state", s.clientState())
+	if err != nil {
+		return nil, err
+	}
+	var described struct{ Vkeys []string }
+	// The first contact warns on standard error, before the one line of JSON.
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &described); err != nil {
+		return nil, err
+	}
+	if len(described.Vkeys) == 0 {
+		return nil, errors.New("the log has no key")
+	}
+	l.vkey = described.Vkeys[0]
+	return l, os.WriteFile(l.keyFile, []byte(l.vkey), 0o644)
+}
+
+func (s *server) url() string         { return "http://" + s.grpc }
+func (s *server) clientState() string { return filepath.Join(s.bench.dir, "client") }
+
+// url is where the log's checkpoint and tiles are.
+func (l *log) url() string { return fmt.Sprintf("http://%s/logs/%s/", l.server.http, l.name) }
+
+// append appends each line of a file.
+func (l *log) append(file string, more ...string) error {
+	args := []string{"append", "--log", l.name, "--server", l.server.url(), "--vkey", l.vkey, "--client-state", l.server.clientState(), file}
+	_, err := l.server.bench.command(l.server.bench.logwood, append(args, more...)...)
+	return err
+}
+
+// appendNumbers appends count different entries.
+func (l *log) appendNumbers(count int) error {
+	var lines bytes.Buffer
+	for n := range count {
+		fmt.Fprintf(&lines, "entry number %d\n", n)
+	}
+	file := filepath.Join(l.server.bench.dir, l.name+".lines")
+	if err := os.WriteFile(file, lines.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return l.append(file)
+}
+
+// awaitPublished waits until the checkpoint over HTTP is of the size.
+func (l *log) awaitPublished(size int) error {
+	for {
+		checkpoint, err := fetch(l.url() + "checkpoint")
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(checkpoint), fmt.Sprintf("\n%d\n", size)) {
+			return nil
+		}
+		select {
+		case <-l.server.bench.ctx.Done():
+			return fmt.Errorf("size %d was not published in time: %q", size, checkpoint)
+		case <-time.After(publishInterval):
+		}
+	}
+}
+
+func fetch(url string) ([]byte, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
