@@ -313,3 +313,6 @@ fn whole(error: &reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,6 @@ impl Tree {
         self.tile(id).filter(|tile| u64::from(tile.width()) == self.size.0 % TILE_WIDTH).map(|tile| (id, tile))
     }
 }
+
+#[cfg(test)]
+mod tests;
