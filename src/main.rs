@@ -23,6 +23,7 @@ mod repair;
 mod serve;
 mod trust;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ enum Command {
     Fsck(fsck::FsckArgs),
     Repair(repair::RepairArgs),
     Keys(keys::KeysArgs),
+    Witness(witness::WitnessArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
 }
@@ -79,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => wait(bench::run(args)),
         Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),
+        Command::Witness(args) => witness::run(&args),
     }
 }
 

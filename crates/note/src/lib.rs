@@ -15,6 +15,7 @@
 //! The only I/O is [`PrivateKey::load`] and [`PrivateKey::create`], because the rules for a file
 //! that holds a private key belong beside the key.
 
+pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entries;
@@ -34,6 +35,7 @@ mod testing;
 mod text;
 pub mod trust;
 
+pub use add_checkpoint::{AddCheckpoint, AddCheckpointError, parse_conflict};
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
 pub use cosignature::CosignError;
 pub use entries::{EntriesError, EntryReader, push_entry};

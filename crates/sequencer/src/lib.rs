@@ -24,6 +24,7 @@ mod plan;
 pub mod publisher;
 mod tail;
 mod view;
+pub mod witnessing;
 
 pub use plan::{
     Answer, Found, NewEntry, Placement, ROUND_BYTES_MAX, ROUND_ENTRIES_MAX, RoundLimits, SealedRound, Sequencer,

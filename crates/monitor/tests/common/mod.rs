@@ -1,0 +1,102 @@
+//! What the tests of the witness share: a log that forks, and a disk that fails.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+
+pub mod disk;
+
+use logwood_merkle::{Hash, TreeHead, TreeSize};
+use logwood_note::{AddCheckpoint, CosigningKey, Policy, PrivateKey, SignatureType, SignedNote, SigningKey};
+use logwood_note::{VerifierKey, sign_checkpoint};
+
+/// The log of most tests.
+pub const ORIGIN: &str = "log.example/logs/audit";
+
+/// SHA-256 of [`ORIGIN`], as `sha256sum` has it.
+pub const ORIGIN_PATH: &str = "297f5638152d3d684b75504a43361009a096a50373e578e39867c8bdc2a24bb6";
+
+/// Both branches of the log have the same entries before this one.
+pub const FORK: u64 = 5;
+
+/// Most entries of a branch.
+pub const SIZE_MAX: u64 = 24;
+
+/// RFC 6962 §2.1, as written there.
+fn mth(d: &[Hash]) -> Hash {
+    match d.len() {
+        0 => Hash::empty_root(),
+        1 => d[0],
+        n => Hash::node(&mth(&d[..split(n)]), &mth(&d[split(n)..])),
+    }
+}
+
+/// RFC 6962 §2.1.2, as written there.
+fn subproof(m: usize, d: &[Hash], is_known: bool) -> Vec<Hash> {
+    let n = d.len();
+    if m == n {
+        return if is_known { Vec::new() } else { vec![mth(d)] };
+    }
+    let k = split(n);
+    let (mut proof, other) = if m <= k {
+        (subproof(m, &d[..k], is_known), mth(&d[k..]))
+    } else {
+        (subproof(m - k, &d[k..], false), mth(&d[..k]))
+    };
+    proof.push(other);
+    proof
+}
+
+/// The largest power of two below `n`.
+fn split(n: usize) -> usize {
+    n.next_power_of_two() / 2
+}
+
+fn leaves(branch: bool, size: u64) -> Vec<Hash> {
+    (0..size).map(|index| Hash::leaf(format!("{} {index}", branch && index >= FORK).as_bytes())).collect()
+}
+
+/// The head of a branch at `size`.
+pub fn head(branch: bool, size: u64) -> TreeHead {
+    TreeHead { size: TreeSize(size), root: mth(&leaves(branch, size)) }
+}
+
+/// The proof that a branch at `new` extends itself at `old`; empty from 0.
+pub fn proof(branch: bool, old: u64, new: u64) -> Vec<Hash> {
+    if old == 0 || old > new {
+        return Vec::new();
+    }
+    let old = usize::try_from(old).expect("a small tree");
+    subproof(old, &leaves(branch, new), true)
+}
+
+pub fn log_key() -> SigningKey {
+    SigningKey::from_seed(ORIGIN, &[1; 32]).expect("a key name")
+}
+
+pub fn checkpoint(branch: bool, size: u64) -> SignedNote {
+    SignedNote::parse(&sign_checkpoint(&log_key(), ORIGIN, &head(branch, size))).expect("a note")
+}
+
+/// A request with the right proof.
+pub fn request(branch: bool, old: u64, new: u64) -> Vec<u8> {
+    let proof = proof(branch, old, new);
+    AddCheckpoint { old_size: TreeSize(old), proof, checkpoint: checkpoint(branch, new) }.to_body()
+}
+
+pub fn cosigner(name: &str, kind: SignatureType, seed: u8) -> CosigningKey {
+    let key = PrivateKey::from_seed(name, kind, &[seed; 32]).expect("a key name");
+    key.try_into().expect("a type that cosigns")
+}
+
+/// One key of each type, as a witness has them.
+pub fn keys() -> Vec<CosigningKey> {
+    let name = "witness.example/w";
+    vec![cosigner(name, SignatureType::Ed25519Cosignature, 2), cosigner(name, SignatureType::MlDsa44Cosignature, 3)]
+}
+
+pub fn policy_of(keys: &[&VerifierKey]) -> Policy {
+    let lines = keys.iter().map(|key| format!("log {key}\n")).collect::<Vec<_>>().concat();
+    Policy::parse(format!("{lines}quorum none\n").as_bytes()).expect("a policy")
+}
+
+pub fn policy() -> Policy {
+    policy_of(&[log_key().verifier()])
+}
