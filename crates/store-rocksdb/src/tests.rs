@@ -1,6 +1,8 @@
 //! The conformance suite on `RocksDB`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_store::{
@@ -122,17 +124,44 @@ impl Filler {
     }
 }
 
-/// Copies a directory: of an open store, what a kill would leave.
+/// Copies the directory of an open store: what a kill would leave.
+///
+/// Compactions go on beside it; a copy during which a file came or went is no moment's state, and is made anew.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable")) {
-        let target = to.join(file.file_name());
-        if file.file_type().expect("a type").is_dir() {
-            copy(&file.path(), &target);
-        } else {
-            std::fs::copy(file.path(), target).expect("copied");
+    loop {
+        let mut before = BTreeSet::new();
+        let copied = paths(from, &mut before).and_then(|()| {
+            std::fs::create_dir_all(to)?;
+            for path in &before {
+                let target = to.join(path.strip_prefix(from).expect("within"));
+                if path.is_dir() {
+                    std::fs::create_dir(target)?;
+                } else {
+                    std::fs::copy(path, target)?;
+                }
+            }
+            Ok(())
+        });
+        let mut after = BTreeSet::new();
+        match copied.and_then(|()| paths(from, &mut after)) {
+            Ok(()) if after == before => return,
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+        }
+        std::fs::remove_dir_all(to).expect("removed");
+    }
+}
+
+/// All that is in a directory, a directory before what is in it.
+fn paths(dir: &Path, found: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
+    for file in std::fs::read_dir(dir)? {
+        let file = file?;
+        found.insert(file.path());
+        if file.file_type()?.is_dir() {
+            paths(&file.path(), found)?;
         }
     }
+    Ok(())
 }
 
 fn two_rounds(dir: &Path) {
