@@ -76,6 +76,16 @@ pub enum Placement {
     Taken(LeafIndex),
 }
 
+impl Placement {
+    /// Where it is, or where what has its identity is.
+    #[must_use]
+    pub fn index(self) -> LeafIndex {
+        match self {
+            Self::New(index) | Self::Duplicate(index) | Self::Taken(index) => index,
+        }
+    }
+}
+
 /// The answer to a submission, to be given once its round is released.
 #[derive(Debug)]
 pub struct Answer<T> {

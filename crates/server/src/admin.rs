@@ -108,7 +108,7 @@ impl Admin {
         }
         // New appends are refused from here on; those that wait in the queue come before the change.
         let before = std::mem::replace(&mut *log.state.write(), state.clone());
-        if let Err(error) = self.0.change(|ticket| Command::SetState(log.number, state, ticket)).await {
+        if let Err(error) = self.0.change(|ticket| Command::SetState(log.epoch, log.number, state, ticket)).await {
             *log.state.write() = before;
             return Err(error);
         }

@@ -35,12 +35,14 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     check_known(request.known_size, log.visible_size().0)?;
 
     let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
-    let (index, duplicate) = match acknowledged.placements[0] {
-        Placement::New(index) => (index, false),
-        Placement::Duplicate(index) => (index, true),
-        Placement::Taken(index) => return Err(status::identity_taken(index.0)),
-    };
+    let placement = acknowledged.placements[0];
+    let index = placement.index();
     let shown = cover(&log, released, index, (level, core.wait(&log, request.wait_ms))).await?;
+    let duplicate = match placement {
+        Placement::New(_) => false,
+        Placement::Duplicate(_) => true,
+        Placement::Taken(_) => return Err(status::identity_taken(index.0)),
+    };
     let store = core.store()?;
     let view = (log.number, shown.view());
     let inclusion = core.shared.nodes.inclusion(&*store, view, index, shown.head.size).map_err(status::node)?;
@@ -191,6 +193,9 @@ impl Group {
             return Ok(logged);
         }
         let (acknowledged, released) = core.submit(log, self.entries).await?;
+        let last = acknowledged.placements.iter().map(|placement| placement.index()).max();
+        let last = last.expect("as many placements as entries, of which there is one");
+        let shown = cover(log, released, last, wait).await?;
         let mut new = BTreeMap::new();
         let mut old = Vec::new();
         for (id, placement) in self.ids.into_iter().zip(acknowledged.placements) {
@@ -205,10 +210,7 @@ impl Group {
         old.sort_unstable();
         logged.runs = runs(new.into_iter().collect(), false);
         logged.runs.extend(runs_of_duplicates(old));
-        let last = logged.runs.iter().map(|run| run.first_index + run.request_ids.len() as u64 - 1).max();
-        if let Some(last) = last {
-            logged.shown = Some(cover(log, released, LeafIndex(last), wait).await?);
-        }
+        logged.shown = (!logged.runs.is_empty()).then_some(shown);
         Ok(logged)
     }
 }

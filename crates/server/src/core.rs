@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use logwood_merkle::{Hash, TreeSize};
+use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
@@ -18,6 +18,7 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::anchor::Anchored;
 use crate::bounds::Bounds;
 use crate::inbox::Inbox;
 use crate::metrics::Fill;
@@ -26,7 +27,7 @@ use crate::queue::Queue;
 use crate::registry::{LogHandle, Published, Released, Shown, Signer};
 use crate::serve::PublishOptions;
 use crate::status;
-use crate::writer::{Acknowledged, Command, Shared, Ticket};
+use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
 /// Why a log without a signer is read-only.
 pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or its storage is behind what was signed";
@@ -99,7 +100,7 @@ impl Core {
         let record = store.logs(LogQuery::Name(name)).map_err(status::read)?.pop();
         let record = record.ok_or_else(|| Status::not_found(format!("there is no log `{name}`")))?;
         let tail = load_tail(&*store, &record)?;
-        let handle = self.handle(&*store, record, &tail)?;
+        let handle = self.handle(&*store, record, (epoch, &tail))?;
         let _ = self.commands.send(Command::Load(epoch, handle.number, tail));
         self.shared.registry.insert(Arc::clone(&handle));
         if self.shared.epoch.load(Ordering::Acquire) != epoch {
@@ -109,12 +110,18 @@ impl Core {
         Ok(handle)
     }
 
-    fn handle(&self, store: &dyn LogStore, record: LogRecord, tail: &LogTail) -> Result<Arc<LogHandle>, Status> {
+    fn handle(
+        &self,
+        store: &dyn LogStore,
+        record: LogRecord,
+        (epoch, tail): (u64, &LogTail),
+    ) -> Result<Arc<LogHandle>, Status> {
         let stored = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
         let anchored = self.shared.anchor.head(&record.settings.name);
         let published = stored.as_ref().map(|head| published(&record.settings.origin, head)).transpose()?.map(Arc::new);
         let signer = self.signer(&record, published.as_deref())?;
         let view = tail.view();
+        let signer = self.anchored(&record.settings.name, view.head(), signer)?;
         let attempt = signer.map(|signer| {
             let note = signer.sign(&record.settings.origin, view.head());
             note.map(|note| (signer, note))
@@ -146,9 +153,11 @@ impl Core {
         };
         Ok(Arc::new(LogHandle {
             number: record.number,
+            epoch,
             state: RwLock::new(record.state),
             acknowledge,
             stored,
+            anchored,
             signer,
             grown: watch::Sender::new(shown_size),
             released: arc_swap::ArcSwap::from_pointee(released),
@@ -156,6 +165,21 @@ impl Core {
             settings: record.settings,
             touched: AtomicU64::new(u64::MAX),
         }))
+    }
+
+    /// The signer, if it may sign the head that storage holds: a round may have ended between the commit and the anchor.
+    fn anchored(&self, name: &str, head: TreeHead, signer: Option<Signer>) -> Result<Option<Signer>, Status> {
+        if !self.shared.anchor_every_round || signer.is_none() {
+            return Ok(signer.filter(|_| !self.shared.anchor.is_foreign()));
+        }
+        match self.shared.anchor.append(&[(name.to_owned(), head)]) {
+            Ok(Anchored::Yes) => Ok(signer),
+            Ok(Anchored::Foreign) => Ok(None),
+            Err(error) => {
+                tracing::error!(log = name, %error, "the anchor cannot be written: the log is not signed");
+                Err(status::write(WriteError::NotAnchored))
+            }
+        }
     }
 
     /// The log's signer, which remembers the largest head of the history, the anchor and this process. `None` without
@@ -254,7 +278,7 @@ impl Core {
             // Held while sending: what is queued behind a change of state has seen it.
             let state = log.state.read();
             Self::check_active(&state)?;
-            self.commands.submit(Command::Submit(submission), count).map_err(|_| stopping())?;
+            self.commands.submit(Command::Submit(log.epoch, submission), count).map_err(|_| stopping())?;
         }
         let acknowledged = answer.await.map_err(|_| status::halted())?.map_err(status::write)?;
         let released = acknowledged.released.clone().ok_or_else(status::halted)?;

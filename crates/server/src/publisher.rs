@@ -123,6 +123,15 @@ impl Driver {
 
     fn want(&mut self, request: Wanted) {
         self.look_around();
+        let Some((handle, _)) = self.known.get(&request.log) else {
+            let _ = request.reply.send(Err(status::halted()));
+            return;
+        };
+        // The head may have been served since it was asked for: nothing more comes of a log that does not grow.
+        if handle.published.borrow().as_ref().is_some_and(|published| published.head.size >= request.size) {
+            let _ = request.reply.send(Ok(()));
+            return;
+        }
         self.handle(Event::Wanted { log: request.log });
         self.waiting.push(request);
     }
@@ -142,8 +151,7 @@ impl Driver {
         for handle in self.core.shared.registry.all() {
             let number = handle.number;
             if !self.known.contains_key(&number) {
-                let anchored = self.core.shared.anchor.head(&handle.settings.name);
-                let stored = handle.stored.clone();
+                let (stored, anchored) = (handle.stored.clone(), handle.anchored);
                 let renews = handle.signer.as_ref().and_then(Signer::cosigner).is_some();
                 self.handle(Event::Loaded { log: number, renews, stored, anchored });
                 self.known.insert(number, (Arc::clone(&handle), None));
@@ -215,6 +223,8 @@ impl Driver {
                     Ok((self.cosign(log, head, time_ms)?, history))
                 });
                 let event = match prepared {
+                    // Another process may have cosigned a larger head: this one must not cosign a smaller one later.
+                    Ok(_) if self.core.shared.anchor.is_foreign() => Event::Foreign,
                     Ok((signatures, history)) => Event::Prepared { log, signatures, history },
                     Err::<_, Status>(status) => {
                         tracing::warn!(log = self.name(log), %status, "a head cannot be prepared for publication");
@@ -234,6 +244,15 @@ impl Driver {
     fn cosign(&self, log: LogNumber, head: TreeHead, time_ms: u64) -> Result<Vec<HeadSignature>, Status> {
         let Some((handle, _)) = self.known.get(&log) else { return Ok(Vec::new()) };
         let Some(key) = handle.signer.as_ref().and_then(Signer::cosigner) else { return Ok(Vec::new()) };
+        // A renewal takes no later step that would find this.
+        match self.core.shared.anchor.look() {
+            Ok(Anchored::Yes) => {}
+            Ok(Anchored::Foreign) => return Ok(Vec::new()),
+            Err(error) => {
+                tracing::error!(%error, "the anchor cannot be read: nothing is cosigned until it can be");
+                return Err(status::exhausted("disk", "the anchor cannot be read"));
+            }
+        }
         let text = note::checkpoint_text(&handle.settings.origin, head);
         let line = key.cosign(&text, time_ms / 1_000).map_err(|error| {
             tracing::error!(log = handle.settings.name, %error, "a head cannot be cosigned");
@@ -276,10 +295,7 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             let event = match core.shared.anchor.append(&heads) {
                 Ok(Anchored::Yes) => Event::Anchored { batch },
-                Ok(Anchored::Foreign) => {
-                    tracing::error!("another process writes this anchor: nothing more is signed or published");
-                    Event::Foreign
-                }
+                Ok(Anchored::Foreign) => Event::Foreign,
                 Err(error) => {
                     tracing::error!(%error, "the anchor cannot be written: nothing is published until it can be");
                     Event::NotAnchored { batch }

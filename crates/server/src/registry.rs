@@ -24,6 +24,9 @@ const IDLE_HOLDERS: usize = 4;
 /// A log in memory.
 pub(crate) struct LogHandle {
     pub(crate) number: LogNumber,
+    /// [`crate::writer::Shared::epoch`] in which the log was loaded. In a later one this handle is nobody's: its state is
+    /// not told what happens to the log.
+    pub(crate) epoch: u64,
     pub(crate) settings: LogSettings,
     pub(crate) state: RwLock<LogState>,
     /// What an append waits for, and the least level at which a head leaves the process.
@@ -34,6 +37,8 @@ pub(crate) struct LogHandle {
     pub(crate) released: ArcSwap<Released>,
     /// The newest head of the history when the log came into memory.
     pub(crate) stored: Option<PublishedHead>,
+    /// Its newest head in the anchor, then.
+    pub(crate) anchored: Option<TreeHead>,
     /// The newest published head; watchers wait here. `None` before the first.
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
     /// Tells readers that follow the tail: the size of the largest head that is let out, or [`RETIRED`].

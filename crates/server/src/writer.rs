@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::queue::Room;
 use crate::registry::{LogHandle, Registry, Released};
-use crate::slot::StoreSlot;
+use crate::slot::{ReloadError, StoreSlot};
 
 mod backlog;
 mod committer;
@@ -68,11 +68,13 @@ pub(crate) struct Ticket {
 
 /// What the planner is told.
 pub(crate) enum Command {
-    Submit(Submission<Ticket>),
+    /// By a handle of this epoch ([`Shared::epoch`]).
+    Submit(u64, Submission<Ticket>),
     /// A tail that was read in this epoch ([`Shared::epoch`]).
     Load(u64, LogNumber, LogTail),
     Create(LogNumber, LogSettings, Ticket),
-    SetState(LogNumber, LogState, Ticket),
+    /// By a handle of this epoch.
+    SetState(u64, LogNumber, LogState, Ticket),
     /// Heads for the histories of at least one log.
     Publish(Vec<Publication>, Ticket),
     /// Logs that may go out of memory.
@@ -154,7 +156,7 @@ struct Planner {
     packed: Vec<(LogNumber, PackedBundle)>,
     /// The last failure was a full disk: reloading waits until there is room, and is tried again if it fails.
     disk_was_full: bool,
-    /// When that is looked at next.
+    /// When reloading is tried next.
     reload_at: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -188,17 +190,22 @@ impl Planner {
     fn obey(&mut self, command: Command) {
         match command {
             // Halted: nothing is planned on what may not be there.
-            Command::Create(_, _, ticket) | Command::SetState(_, _, ticket) | Command::Publish(_, ticket)
+            Command::Create(_, _, ticket) | Command::SetState(_, _, _, ticket) | Command::Publish(_, ticket)
                 if self.store.is_none() =>
             {
                 let _ = ticket.reply.send(Err(WriteError::Halted));
             }
-            Command::Submit(submission) if self.sequencer.is_loaded(submission.log) => self.backlog.push(submission),
-            // Loaded before a reload: the caller retries and loads it anew.
-            Command::Submit(submission) => drop(submission),
+            // By a handle from before a reload, which knows nothing of the log's present state: the caller retries and
+            // loads it anew.
+            Command::Submit(epoch, submission) if !self.is_current(epoch) => drop(submission),
+            Command::SetState(epoch, _, _, ticket) if !self.is_current(epoch) => {
+                let _ = ticket.reply.send(Err(WriteError::Halted));
+            }
+            Command::Submit(_, submission) if self.sequencer.is_loaded(submission.log) => self.backlog.push(submission),
+            Command::Submit(_, submission) => drop(submission),
             // A tail that was read before a reload may lack what the reload found.
             Command::Load(epoch, log, tail) => {
-                if epoch == self.shared.epoch.load(Ordering::Acquire) && !self.sequencer.is_loaded(log) {
+                if self.is_current(epoch) && !self.sequencer.is_loaded(log) {
                     for bundle in tail.unpacked().iter().rev() {
                         self.filled.push_front((RoundNumber(0), log, *bundle));
                     }
@@ -209,7 +216,7 @@ impl Planner {
                 self.sequencer.create(log, settings);
                 self.sequencer.answer_after(log, ticket);
             }
-            Command::SetState(log, state, ticket) => {
+            Command::SetState(_, log, state, ticket) => {
                 // All that was queued before the change comes before it, however full the round gets.
                 self.absorb_up_to(usize::MAX, usize::MAX);
                 self.sequencer.set_state(log, state);
@@ -231,6 +238,11 @@ impl Planner {
             Command::Failed(error, tickets) => self.fail(&error, tickets),
             Command::Stop(done) => self.stopping = Some(done),
         }
+    }
+
+    /// Whether nothing planned was thrown away since.
+    fn is_current(&self, epoch: u64) -> bool {
+        epoch == self.shared.epoch.load(Ordering::Acquire)
     }
 
     /// Takes a log out of memory if storage holds all of it. It comes back when it is next touched; what is loaded then
@@ -334,6 +346,8 @@ impl Planner {
 
     /// A commit failed: everything planned on top of it is void. Nobody was told an index.
     fn fail(&mut self, error: &CommitError, mut tickets: Vec<Ticket>) {
+        // Until every handle is gone, no log is loaded: it would have the new epoch and be gone as well.
+        self.shared.halted.store(true, Ordering::Release);
         let answer = match error {
             CommitError::Refused { reason } => {
                 tracing::warn!(%reason, "the store refused a round");
@@ -341,7 +355,6 @@ impl Planner {
             }
             CommitError::Unknown { source } => {
                 tracing::error!(%source, "the outcome of a commit is unknown: halting, then reloading from storage");
-                self.shared.halted.store(true, Ordering::Release);
                 self.disk_was_full = is_disk_full(&**source);
                 WriteError::Halted
             }
@@ -374,11 +387,19 @@ impl Planner {
         let reopened = if reopen {
             self.shared.slot.reload()
         } else {
-            self.shared.slot.get().ok_or_else(|| "the store is closed".into())
+            self.shared.slot.get().ok_or_else(|| ReloadError::Open("the store is closed".into()))
         };
+        if matches!(reopened, Err(ReloadError::InUse)) {
+            tracing::warn!("reads hold the store open: it is opened again once they are over");
+            self.reload_at = Some(Instant::now() + RELOAD_RETRY);
+            return;
+        }
         self.shared.registry.clear();
         self.shared.nodes.clear();
-        let last = reopened.and_then(|store| Ok((store.state()?.round, store)));
+        let last = reopened.and_then(|store| match store.state() {
+            Ok(state) => Ok((state.round, store)),
+            Err(error) => Err(ReloadError::Open(error.into())),
+        });
         match last {
             Ok((last, store)) => {
                 self.sequencer = Sequencer::with_limits(last, self.shared.round);

@@ -41,6 +41,32 @@ fn a_process_that_finds_another_token_is_told() {
 }
 
 #[test]
+fn a_look_finds_another_token_and_writes_nothing() {
+    let disk = FaultyDisk::default();
+    let first = open(&disk, 1);
+    first.append(&one("a", 5)).expect("written");
+    let before = disk.read().expect("there");
+    assert_eq!(first.look().expect("looked"), Anchored::Yes);
+    assert_eq!(disk.read().expect("there"), before);
+    let _second = open(&disk, 2);
+    assert_eq!(first.look().expect("looked"), Anchored::Foreign);
+    assert!(first.is_foreign());
+}
+
+#[test]
+fn the_length_of_the_compacted_file_is_known_without_making_it() {
+    let disk = FaultyDisk::default();
+    let anchor = open(&disk, 1);
+    for size in [1, 9, 10, 99, 12_345] {
+        anchor.append(&[("a".to_owned(), head(size)), ("bc".to_owned(), head(2 * size))]).expect("written");
+        anchor.append(&one("d", size / 2 + 1)).expect("written");
+        let state = anchor.state.lock();
+        assert_eq!(state.compact_bytes, whole(&anchor.token, &state.heads).len() as u64);
+        assert_eq!(state.bytes, disk.read().expect("there").expect("a file").len() as u64);
+    }
+}
+
+#[test]
 fn what_the_anchor_holds_is_not_written_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ANCHOR");

@@ -9,8 +9,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::{HeaderMap, StatusCode};
 use logwood_merkle::{LeafIndex, TILE_WIDTH, TileId, TilePath};
+use logwood_sequencer::publisher::may_be_seen;
 use logwood_store::bundle::Bundle;
-use logwood_store::{BUNDLE_ENTRIES, LogQuery, LogState};
+use logwood_store::{BUNDLE_ENTRIES, HeadQuery, LogQuery, LogState};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -209,14 +210,16 @@ pub(super) fn logs(core: &Core, after: &str, headers: &HeaderMap) -> Result<Answ
     let next = records.last().filter(|_| more).map(|last| format!("/logs?after={}", last.settings.name));
     let mut logs = Vec::with_capacity(records.len());
     for record in records {
-        let newest = store.heads(record.number, logwood_store::HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        let anchored = core.shared.anchor.head(&record.settings.name);
+        let shown = newest.filter(|head| may_be_seen(head, anchored));
         let prefix = format!("/logs/{}", record.settings.name);
         let seal = matches!(record.state, LogState::Sealed { .. }).then(|| format!("{prefix}/seal"));
         logs.push(json!({
             "name": record.settings.name,
             "origin": record.settings.origin,
             "vkeys": record.settings.vkeys,
-            "size": newest.map_or(0, |head| head.head.size.0),
+            "size": shown.map_or(0, |head| head.head.size.0),
             "links": { "checkpoint": format!("{prefix}/checkpoint"), "tiles": format!("{prefix}/tile/"), "seal": seal },
         }));
     }
