@@ -1,6 +1,8 @@
 //! `logwood.v1.AdminService`: making, freezing and sealing logs. Served on the Unix socket of the data directory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use logwood_note::{CosigningKey, LogName, Origin, SignatureType, SigningKey};
 use logwood_proto::v1::admin_service_server::AdminService;
@@ -14,19 +16,57 @@ use crate::registry::{LogHandle, LogKeys};
 use crate::writer::Command;
 use crate::{publisher, status, thaw};
 
+/// Logs that are read at once when all origins are.
+const ORIGINS_PAGE: usize = 1_000;
+
 /// The operator's service.
 #[derive(Clone)]
 pub(crate) struct Admin(pub(crate) Arc<Core>);
 
+/// The origins of all logs of the store. A second log under one origin would look like a fork of the first.
+#[derive(Default)]
+pub(crate) struct Origins {
+    /// [`crate::writer::Shared::epoch`] in which they were read, if they were.
+    epoch: Option<u64>,
+    taken: HashSet<String>,
+}
+
+impl Origins {
+    /// Refuses an origin that a log has.
+    fn check(&mut self, core: &Core, origin: &Origin) -> Result<(), Status> {
+        let epoch = core.shared.epoch.load(Ordering::Acquire);
+        if self.epoch != Some(epoch) {
+            self.taken.clear();
+            let (store, mut after) = (core.store()?, String::new());
+            loop {
+                let query = LogQuery::After { name: &after, logs_max: ORIGINS_PAGE };
+                let page = store.logs(query).map_err(status::read)?;
+                self.taken.extend(page.iter().map(|record| record.settings.origin.clone()));
+                match page.last() {
+                    Some(last) => after.clone_from(&last.settings.name),
+                    None => break,
+                }
+            }
+            self.epoch = Some(epoch);
+        }
+        if self.taken.contains(origin.as_str()) {
+            let message = format!("a log of origin {origin} exists: an origin names one log, sealed or not");
+            return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, message));
+        }
+        Ok(())
+    }
+}
+
 /// Makes a log: key, origin, the signed and published checkpoint of size 0.
 pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> Result<Arc<LogHandle>, Status> {
     let name = request.log.parse::<LogName>().map_err(|error| status::invalid("log", error.to_string()))?;
-    let _one_at_a_time = core.creating.lock().await;
+    let mut origins = core.creating.lock().await;
     let store = core.store()?;
     if !store.logs(LogQuery::Name(name.as_str())).map_err(status::read)?.is_empty() {
         return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, format!("a log `{name}` exists")));
     }
     let origin = origin(core, &name, &request.origin)?;
+    tokio::task::block_in_place(|| origins.check(core, &origin))?;
     let keys = keys(core, &name, &origin, request)?;
     let number = store.state().map_err(status::read)?.next_log;
     let settings = LogSettings {
@@ -41,6 +81,7 @@ pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> R
     };
     drop(store);
     core.change(|ticket| Command::Create(number, settings, ticket)).await?;
+    origins.taken.insert(origin.as_str().to_owned());
     let log = tokio::task::block_in_place(|| core.log(name.as_str()))?;
     publisher::publish(core, &log).await?;
     Ok(log)

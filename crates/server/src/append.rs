@@ -142,7 +142,9 @@ async fn next(
     tokio::select! {
         biased;
         status = core.bounds.stopping() => Err(status),
-        message = requests.message() => message,
+        message = requests.message() => {
+            message.map_err(|status| if status::is_misread(&status) { status::malformed() } else { status })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
@@ -83,10 +83,21 @@ where
         let answer = self.inner.call(Request::from_parts(parts, Body::new(body)));
         Box::pin(async move {
             let (mut parts, inner) = answer.await?.into_parts();
+            if is_misread(&parts.headers) {
+                return Ok(status::malformed().into_http().map(AnswerBody::uncounted));
+            }
             let held = parts.extensions.remove::<Held>();
             Ok(Response::from_parts(parts, AnswerBody { inner, held, peer, _call: Some(call) }))
         })
     }
+}
+
+/// Whether the answer is what tonic says of a request that is no message of the contract: `INTERNAL`, as if it were our
+/// fault.
+fn is_misread(headers: &HeaderMap) -> bool {
+    // A look at the code first: all but a few answers have none here.
+    headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "13")
+        && Status::from_header_map(headers).is_some_and(|status| status::is_misread(&status))
 }
 
 /// The body of an answer.

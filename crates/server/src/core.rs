@@ -18,6 +18,7 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::admin::Origins;
 use crate::anchor::Anchored;
 use crate::bounds::Bounds;
 use crate::inbox::Inbox;
@@ -41,7 +42,7 @@ pub(crate) struct Core {
     identity_mac: Hmac<Sha256>,
     queue: Arc<Queue>,
     loading: Mutex<()>,
-    pub(crate) creating: tokio::sync::Mutex<()>,
+    pub(crate) creating: tokio::sync::Mutex<Origins>,
     pub(crate) public_url: Option<String>,
     pub(crate) publishing: PublishOptions,
     /// To the publisher's task.
@@ -64,7 +65,7 @@ impl Core {
             queue: Arc::new(Queue::new(bounds.limits.queue_entries(), bounds.limits.queue_bytes())),
             bounds,
             loading: Mutex::new(()),
-            creating: tokio::sync::Mutex::new(()),
+            creating: tokio::sync::Mutex::default(),
             public_url,
             publishing,
             wanted,
@@ -107,7 +108,17 @@ impl Core {
             self.shared.registry.remove(&handle);
             return Err(status::halted());
         }
+        if self.shared.registry.len() > self.bounds.limits.logs_in_memory() {
+            self.shared.crowded.notify_one();
+        }
         Ok(handle)
+    }
+
+    /// The size of the newest published head of a log that need not be in memory.
+    pub(crate) fn published_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
+        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        let anchored = self.shared.anchor.head(&record.settings.name);
+        Ok(newest.filter(|head| may_be_seen(head, anchored)).map_or(TreeSize(0), |head| head.head.size))
     }
 
     fn handle(

@@ -80,7 +80,7 @@ pub struct LimitSettings {
     pub header_list_kib: u32,
     /// Calls that a peer reset before they were begun, until the connection is closed.
     pub pending_resets: u32,
-    /// Longest from accepting a connection to its HTTP/2 preface.
+    /// Longest from accepting a connection to its first call, handshakes included.
     pub handshake_timeout_ms: u32,
     /// How often a quiet connection is pinged.
     pub keepalive_interval_ms: u32,

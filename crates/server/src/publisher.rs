@@ -33,9 +33,6 @@ use crate::writer::Command;
 /// Requests and outcomes that may wait for the task.
 pub(crate) const WANTED_MAX: usize = 64;
 
-/// Logs that are asked to go out of memory at once.
-const EVICTED_MAX: usize = 256;
-
 /// Somebody waits until a head of this size is published.
 pub(crate) struct Wanted {
     log: LogNumber,
@@ -89,8 +86,13 @@ pub(crate) async fn run(core: Arc<Core>, mut wanted: mpsc::Receiver<Wanted>) {
                 None => return,
             },
             Some(event) = ended.recv() => driver.handle(event),
+            () = driver.core.shared.crowded.notified() => {
+                driver.look_around();
+                driver.make_room();
+            }
             () = tokio::time::sleep_until(wake) => {
                 driver.look_around();
+                driver.core.shared.registry.tick();
                 driver.make_room();
             }
         }
@@ -176,8 +178,7 @@ impl Driver {
     /// signatures are renewed stays: somebody must do it.
     fn make_room(&mut self) {
         let registry = &self.core.shared.registry;
-        registry.tick();
-        let surplus = registry.len().saturating_sub(self.core.bounds.limits.logs_in_memory()).min(EVICTED_MAX);
+        let surplus = registry.len().saturating_sub(self.core.bounds.limits.logs_in_memory());
         if surplus == 0 {
             return;
         }

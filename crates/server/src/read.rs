@@ -6,7 +6,7 @@ use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
 use logwood_proto::{Reason, hashes_to_bytes, range_proof_to_message, v1};
 use logwood_sequencer::Level;
-use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, Lookup};
+use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, LogStore, Lookup};
 use prost::Message;
 use tonic::Status;
 
@@ -364,17 +364,15 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
         return Err(status::invalid("page_token", "is none that this server gave out"));
     }
     let query = LogQuery::After { name: &request.page_token, logs_max: page + 1 };
-    let mut records = core.store()?.logs(query).map_err(status::read)?;
+    let store = core.store()?;
+    let mut records = store.logs(query).map_err(status::read)?;
     let mut more = records.len() > page;
     records.truncate(page);
     let (mut logs, mut bytes) = (Vec::new(), 0);
     for record in records {
-        let info = match core.log(&record.settings.name) {
-            Ok(log) => Core::info(&log),
-            Err(status) => {
-                tracing::error!(log = record.settings.name, %status, "a log is listed, but cannot be served");
-                unserved(record)
-            }
+        let info = match core.shared.registry.by_number(record.number) {
+            Some(log) => Core::info(&log),
+            None => unloaded(core, &*store, record)?,
         };
         if !fits(core, &mut bytes, &info) {
             more = true;
@@ -386,10 +384,12 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
     Ok(v1::ListLogsResponse { logs, next_page_token })
 }
 
-/// A log that cannot be loaded, as it is listed: it lets out no head, so that its size is 0.
-fn unserved(LogRecord { settings, state, .. }: LogRecord) -> v1::LogInfo {
+/// A log as it is listed while it is not in memory: nothing is loaded for a list, however many logs it has.
+fn unloaded(core: &Core, store: &dyn LogStore, record: LogRecord) -> Result<v1::LogInfo, Status> {
+    let size = core.published_size(store, &record)?.0;
+    let LogRecord { settings, state, .. } = record;
     let (state, seal) = Core::state(&state);
-    v1::LogInfo { name: settings.name, origin: settings.origin, vkeys: settings.vkeys, state, size: 0, seal }
+    Ok(v1::LogInfo { name: settings.name, origin: settings.origin, vkeys: settings.vkeys, state, size, seal })
 }
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {

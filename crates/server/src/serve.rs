@@ -11,7 +11,7 @@ use logwood_proto::v1;
 use logwood_sequencer::Level;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::admin::create_log;
 use crate::anchor::Anchor;
@@ -173,6 +173,7 @@ pub async fn serve(
         disk: Arc::clone(&disk),
         round: options.limits.round(),
         metrics: Arc::new(Metrics::new()),
+        crowded: Notify::new(),
     });
     let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;

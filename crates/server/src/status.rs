@@ -135,6 +135,16 @@ pub(crate) fn node(error: NodeError) -> Status {
 }
 
 /// A message is larger than its method takes. No retry helps, so none is suggested.
+/// Whether this is what the decoder says of bytes that are no message of the contract.
+pub(crate) fn is_misread(status: &Status) -> bool {
+    status.code() == Code::Internal && status.message().starts_with("failed to decode Protobuf message")
+}
+
+/// A request that is no message of the contract.
+pub(crate) fn malformed() -> Status {
+    invalid("message", "is not what the method takes: not Protocol Buffers, or a string that is not UTF-8")
+}
+
 pub(crate) fn message_too_large(bytes: usize, bytes_max: usize) -> Status {
     let message = format!("a message of {bytes} bytes is over this method's limit of {bytes_max} bytes");
     let details = ErrorDetails::with_quota_failure_violation("message", message.clone());

@@ -21,7 +21,7 @@ use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, Round, RoundNumber,
     bundle,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::anchor::Anchor;
 use crate::clock::now_ms;
@@ -100,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<DiskReserve>,
     pub(crate) round: RoundLimits,
     pub(crate) metrics: Arc<Metrics>,
+    /// There are more logs in memory than there should be.
+    pub(crate) crowded: Notify,
 }
 
 type Completion = (Ticket, Result<Acknowledged, WriteError>);

@@ -48,10 +48,16 @@ struct Connection {
     since: Instant,
     /// The place in `waiting`.
     turn: Option<u64>,
-    /// When each request in progress began.
-    requests: BTreeMap<u64, Instant>,
+    /// The requests in progress, in the order in which they began.
+    requests: BTreeMap<u64, Progress>,
     has_asked: bool,
     evicted: CancellationToken,
+}
+
+struct Progress {
+    began: Instant,
+    /// It has a part of what bundles may take.
+    holds_bundle: bool,
 }
 
 impl Table {
@@ -60,9 +66,10 @@ impl Table {
         self.turn
     }
 
-    /// The connection whose request began first, if that was long enough ago.
-    fn slowest(&self, now: Instant) -> Option<u64> {
-        let begun = self.open.iter().filter_map(|(id, open)| Some((*open.requests.first_key_value()?.1, *id)));
+    /// The connection whose request began first, of those that count, if that was long enough ago.
+    fn slowest(&self, now: Instant, counts: fn(&Progress) -> bool) -> Option<u64> {
+        let first = |open: &Connection| open.requests.values().find(|request| counts(request)).map(|found| found.began);
+        let begun = self.open.iter().filter_map(|(id, open)| Some((first(open)?, *id)));
         begun.min().filter(|(began, _)| now.duration_since(*began) >= PATIENCE).map(|(_, id)| id)
     }
 
@@ -100,11 +107,11 @@ impl Connections {
         self.table.lock().open.len()
     }
 
-    /// Closes the connection that has been longest over an answer, so that what it holds can be given to others. `false`
+    /// Closes the connection that has been longest over a bundle, so that what it holds can be given to others. `false`
     /// if none has been long enough.
     pub(super) fn put_out_slowest(&self, now: Instant) -> bool {
         let mut table = self.table.lock();
-        let slowest = table.slowest(now);
+        let slowest = table.slowest(now, |request| request.holds_bundle);
         table.put_out(slowest)
     }
 
@@ -114,7 +121,7 @@ impl Connections {
         let is_full = table.open.len() >= self.connections_max;
         if is_full {
             let waiting = table.waiting.first_key_value().map(|(_, id)| *id);
-            let dispensable = waiting.or_else(|| table.slowest(now));
+            let dispensable = waiting.or_else(|| table.slowest(now, |_| true));
             if !table.put_out(dispensable) {
                 return Admission::Full;
             }
@@ -154,7 +161,7 @@ impl Admitted {
         let request = table.next_turn();
         if let Some(connection) = table.open.get_mut(&self.id) {
             connection.has_asked = true;
-            connection.requests.insert(request, Instant::now());
+            connection.requests.insert(request, Progress { began: Instant::now(), holds_bundle: false });
             if let Some(turn) = connection.turn.take() {
                 table.waiting.remove(&turn);
             }
@@ -167,7 +174,7 @@ impl Admitted {
         let table = self.connections.table.lock();
         let Some(connection) = table.open.get(&self.id) else { return Instant::now() };
         match connection.requests.first_key_value() {
-            Some((_, began)) => *began + REQUEST,
+            Some((_, oldest)) => oldest.began + REQUEST,
             None if connection.has_asked => connection.since + IDLE,
             None => connection.since + FIRST_REQUEST,
         }
@@ -185,6 +192,17 @@ pub(super) struct InProgress {
     connections: Arc<Connections>,
     id: u64,
     request: u64,
+}
+
+impl InProgress {
+    /// From now on the request has a part of what bundles may take.
+    pub(super) fn holds_bundle(&self) {
+        let mut table = self.connections.table.lock();
+        let requests = table.open.get_mut(&self.id).map(|connection| &mut connection.requests);
+        if let Some(request) = requests.and_then(|requests| requests.get_mut(&self.request)) {
+            request.holds_bundle = true;
+        }
+    }
 }
 
 impl Drop for InProgress {
@@ -239,8 +257,21 @@ mod tests {
         let later = Instant::now() + PATIENCE;
         assert!(matches!(connections.admit(later), Admission::Replacing(_)));
         assert!(second.evicted().is_cancelled() && !first.evicted().is_cancelled());
-        assert!(!connections.put_out_slowest(Instant::now()), "the other one is not slow yet");
-        assert!(connections.put_out_slowest(later) && first.evicted().is_cancelled());
+    }
+
+    #[test]
+    fn room_for_a_bundle_is_made_by_whoever_holds_one() {
+        let connections = Connections::new(2);
+        let (slow, slower) = (admit(&connections), admit(&connections));
+        let _tile = slower.begin();
+        let bundle = slow.begin();
+        let later = Instant::now() + PATIENCE;
+        assert!(!connections.put_out_slowest(later), "nobody holds one");
+        bundle.holds_bundle();
+        assert!(!connections.put_out_slowest(Instant::now()), "it is not slow yet");
+        assert!(
+            connections.put_out_slowest(later) && slow.evicted().is_cancelled() && !slower.evicted().is_cancelled()
+        );
     }
 
     #[test]

@@ -9,16 +9,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::{HeaderMap, StatusCode};
 use logwood_merkle::{LeafIndex, TILE_WIDTH, TileId, TilePath};
-use logwood_sequencer::publisher::may_be_seen;
 use logwood_store::bundle::Bundle;
-use logwood_store::{BUNDLE_ENTRIES, HeadQuery, LogQuery, LogState};
+use logwood_store::{BUNDLE_ENTRIES, LogQuery, LogState};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::answer::{Answer, Cache, Coding, Meta, Validator, not_found, refusal};
-use super::connections::Connections;
+use super::connections::{Connections, InProgress};
 use super::encoding::Accepted;
 use crate::core::Core;
 use crate::registry::LogHandle;
@@ -57,12 +56,15 @@ impl Bundles {
     }
 
     /// Room for the largest bundle. While there is none, whoever takes longest to read an answer loses its connection.
-    async fn room(&self, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn room(&self, connections: &Connections, request: &InProgress) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.room).acquire_many_owned(BUNDLE_KIB_MAX);
         tokio::pin!(permit);
         for _ in 0..BUNDLE_TURNS {
             match tokio::time::timeout(BUNDLE_WAIT, &mut permit).await {
-                Ok(permit) => return permit.ok(),
+                Ok(permit) => {
+                    request.holds_bundle();
+                    return permit.ok();
+                }
                 Err(_) => drop(connections.put_out_slowest(Instant::now())),
             }
         }
@@ -121,7 +123,7 @@ pub(super) async fn entries(
     core: &Core,
     log: &LogHandle,
     path: TilePath,
-    (bundles, connections): (&Bundles, &Connections),
+    (bundles, room): (&Bundles, impl AsyncFnOnce() -> Option<OwnedSemaphorePermit>),
     headers: &HeaderMap,
 ) -> Result<Answer, Status> {
     let TilePath::Entries { index, width } = path else { return Ok(not_found()) };
@@ -145,7 +147,7 @@ pub(super) async fn entries(
     if let Some(held) = validator.held(headers, &codings) {
         return Ok(meta(held).not_modified());
     }
-    let Some(permit) = bundles.room(connections).await else {
+    let Some(permit) = room().await else {
         let text = format!("bundles being sent take at most {BUNDLES_KIB_MAX} KiB: try again");
         return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, &text));
     };
@@ -210,16 +212,14 @@ pub(super) fn logs(core: &Core, after: &str, headers: &HeaderMap) -> Result<Answ
     let next = records.last().filter(|_| more).map(|last| format!("/logs?after={}", last.settings.name));
     let mut logs = Vec::with_capacity(records.len());
     for record in records {
-        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
-        let anchored = core.shared.anchor.head(&record.settings.name);
-        let shown = newest.filter(|head| may_be_seen(head, anchored));
+        let size = core.published_size(&*store, &record)?;
         let prefix = format!("/logs/{}", record.settings.name);
         let seal = matches!(record.state, LogState::Sealed { .. }).then(|| format!("{prefix}/seal"));
         logs.push(json!({
             "name": record.settings.name,
             "origin": record.settings.origin,
             "vkeys": record.settings.vkeys,
-            "size": shown.map_or(0, |head| head.head.size.0),
+            "size": size.0,
             "links": { "checkpoint": format!("{prefix}/checkpoint"), "tiles": format!("{prefix}/tile/"), "seal": seal },
         }));
     }

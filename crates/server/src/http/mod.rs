@@ -90,7 +90,7 @@ impl Http {
     }
 
     /// Answers one request; never fails.
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, in_progress: &InProgress) -> Answer {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
@@ -108,14 +108,19 @@ impl Http {
                     refusal(StatusCode::TOO_MANY_REQUESTS, &text)
                 }
             }
-            Some(route) => self.read(route, &head.headers).await.unwrap_or_else(|status| failed(&status)),
+            Some(route) => self.read(route, &head.headers, in_progress).await.unwrap_or_else(|status| failed(&status)),
         };
         let label = route.map_or("other", Route::label);
         self.metrics().http_answered(label, answer.status(), start.elapsed());
         finish(answer, is_head)
     }
 
-    async fn read(&self, route: Route<'_>, headers: &hyper::HeaderMap) -> Result<Answer, Status> {
+    async fn read(
+        &self,
+        route: Route<'_>,
+        headers: &hyper::HeaderMap,
+        in_progress: &InProgress,
+    ) -> Result<Answer, Status> {
         let core = &*self.core;
         let (name, part) = match route {
             Route::Logs { after } => return tokio::task::block_in_place(|| content::logs(core, after, headers)),
@@ -135,7 +140,10 @@ impl Http {
             Part::Tile(path @ TilePath::Hashes { .. }) => {
                 tokio::task::block_in_place(|| content::tile(core, &log, path, headers))
             }
-            Part::Tile(path) => content::entries(core, &log, path, (&self.bundles, &self.connections), headers).await,
+            Part::Tile(path) => {
+                let room = || self.bundles.room(&self.connections, in_progress);
+                content::entries(core, &log, path, (&self.bundles, room), headers).await
+            }
             Part::Add => Ok(not_found()),
         }
     }
@@ -215,7 +223,7 @@ where
     let service = service_fn(move |request| {
         let (http, in_progress) = (Arc::clone(&http), requests.begin());
         async move {
-            let answer = http.answer(request).await;
+            let answer = http.answer(request, &in_progress).await;
             Ok::<_, Infallible>(answer.map(|body| while_sent(body, in_progress)))
         }
     });

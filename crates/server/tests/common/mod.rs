@@ -14,7 +14,7 @@ use logwood_store::{
     PublishedHead, ReadError, Round, StoreState,
 };
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// A disk that can be full.
 #[derive(Clone, Default)]
@@ -82,8 +82,18 @@ impl LogStore for Store {
 pub(crate) async fn start(
     disk: &Disk,
     data: &Path,
-    (limits, publishing): (LimitSettings, PublishOptions),
+    settings: (LimitSettings, PublishOptions),
 ) -> (oneshot::Sender<()>, LogServiceClient<Channel>) {
+    let (stop, channel) = start_and_connect(disk, data, settings).await;
+    (stop, LogServiceClient::new(channel))
+}
+
+/// As [`start`], with a channel for whatever client.
+pub(crate) async fn start_and_connect(
+    disk: &Disk,
+    data: &Path,
+    (limits, publishing): (LimitSettings, PublishOptions),
+) -> (oneshot::Sender<()>, Channel) {
     let (opening, free) = (disk.clone(), Arc::clone(&disk.free));
     let options = ServeOptions {
         data: data.to_owned(),
@@ -111,5 +121,6 @@ pub(crate) async fn start(
         serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
     });
     let address = told.await.expect("starts");
-    (stop, LogServiceClient::connect(format!("http://{address}")).await.expect("it listens"))
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    (stop, endpoint.connect().await.expect("it listens"))
 }
