@@ -6,6 +6,7 @@
 mod append;
 mod bench;
 mod child;
+mod completions;
 mod connect;
 mod demo;
 mod export;
@@ -60,6 +61,7 @@ enum Command {
     Repair(repair::RepairArgs),
     Keys(keys::KeysArgs),
     Witness(witness::WitnessArgs),
+    Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
 }
@@ -88,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),
         Command::Witness(args) => witness::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
