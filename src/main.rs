@@ -17,6 +17,7 @@ mod get;
 mod head;
 mod keys;
 mod logs;
+mod monitor;
 mod output;
 mod progress;
 mod prove;
@@ -61,6 +62,7 @@ enum Command {
     Repair(repair::RepairArgs),
     Keys(keys::KeysArgs),
     Witness(witness::WitnessArgs),
+    Monitor(monitor::MonitorArgs),
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
@@ -90,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => wait(demo::run(args)),
         Command::Keys(args) => keys::run(args),
         Command::Witness(args) => witness::run(&args),
+        Command::Monitor(args) => wait(monitor::run(args)),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -56,6 +56,7 @@ fn the_tour_prints_what_the_readme_shows() {
     let end = "--- end of step";
     let script: Vec<String> = steps.iter().map(|step| format!("{}\necho '{end}'", step.command)).collect();
     let script = script.join("\n").replace("127.0.0.1:7071", &server.http);
+    let script = script.replace("127.0.0.1:7070", server.url.trim_start_matches("http://"));
     let bin = Path::new(LOGWOOD).parent().expect("a file is in a directory");
     let output = Command::new("bash")
         .args(["-c", &format!("exec 2>&1\nPATH={}:$PATH\n{script}", bin.display())])

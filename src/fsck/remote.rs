@@ -9,9 +9,6 @@
 //! Each bundle is judged by a task of its own, some at a time, and taken in order: the first failure that is reported is
 //! the first in the log. A task holds one tile, and one entry of the bundle.
 
-mod bundle;
-mod fetch;
-mod retry;
 mod state;
 mod tree;
 
@@ -26,18 +23,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use logwood_merkle::{
     CompactRange, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileId, TileNodes, TilePath, TreeHead, TreeSize,
 };
+use logwood_monitor::failure::{Failure, Problem};
+use logwood_monitor::tiles::{FULL, RealWorld, Source};
 use logwood_note::{Checkpoint, VerifierKey};
 use reqwest::Url;
 use serde_json::json;
 
 use crate::failure::VerificationFailed;
 use crate::{files, output};
-use fetch::{Failure, Problem, RealWorld, Source};
 use state::State;
 use tree::{Tree, edge_tiles};
 
-/// Hashes or entries of a full tile or bundle.
-const FULL: u16 = 256;
+/// Most bytes of a file of root certificates.
+const ROOTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bundles after which the state is written.
 const SAVE_BUNDLES: u64 = 64;
@@ -77,9 +75,10 @@ pub(super) struct Target<'a> {
 
 /// Judges the log at a URL.
 pub(super) fn run(target: &Target<'_>, args: &RemoteArgs, as_json: bool) -> anyhow::Result<ExitCode> {
-    let source = Source::new(target.url, args.tls_ca.as_deref(), Arc::new(RealWorld))?;
+    let roots = args.tls_ca.as_deref().map(|path| files::read(path, ROOTS_BYTES_MAX)).transpose()?;
+    let source = Source::new(target.url, roots.as_deref(), Arc::new(RealWorld))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let verdict = runtime.block_on(judge(target, args, source));
+    let verdict = runtime.block_on(judge(target, args, source)).map_err(with_exit_status);
     let verdict = verdict.inspect_err(|error| {
         if as_json && let Some(failed) = error.downcast_ref::<VerificationFailed>() {
             // The exit status tells the same, should standard output be closed.
@@ -88,6 +87,15 @@ pub(super) fn run(target: &Target<'_>, args: &RemoteArgs, as_json: bool) -> anyh
     })?;
     report(target.url, &verdict, as_json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A log that lacks or changes what it signed lies; one that cannot be asked does not.
+fn with_exit_status(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Failure>() {
+        Ok(failure) if matches!(failure.problem, Problem::Unavailable(_)) => failure.into(),
+        Ok(failure) => VerificationFailed { reason: failure.to_string() }.into(),
+        Err(error) => error,
+    }
 }
 
 /// What was shown.

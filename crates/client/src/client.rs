@@ -362,7 +362,13 @@ pub(crate) fn size_of(known: Option<&VerifiedHead>) -> u64 {
     known.map_or(0, |known| known.head.size.0)
 }
 
-async fn open_channel(server: &str, tls: &TlsOptions) -> Result<Channel, ClientError> {
+/// Connects to the gRPC port of `server`, with the time-outs that a [`Client`] has.
+///
+/// # Errors
+///
+/// * [`ClientError::BadOption`] for a malformed URL, or certificates that are of no use.
+/// * [`ClientError::Unreachable`] if there is no server.
+pub async fn open_channel(server: &str, tls: &TlsOptions) -> Result<Channel, ClientError> {
     let bad = |option, message| ClientError::BadOption { option, message };
     let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| bad("server", error.to_string()))?;
     if endpoint.uri().scheme_str() == Some("https") {

@@ -156,7 +156,7 @@ fn signed_by_log(keys: &[VerifierKey], note: &SignedNote, checkpoint: &Checkpoin
 }
 
 /// What names an origin in paths and on disk (C2SP tlog-witness).
-fn path_name(origin: &str) -> String {
+pub(crate) fn path_name(origin: &str) -> String {
     Sha256::digest(origin).iter().fold(String::with_capacity(64), |mut out, byte| {
         write!(out, "{byte:02x}").expect("writing to a String cannot fail");
         out

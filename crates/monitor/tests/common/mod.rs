@@ -1,4 +1,4 @@
-//! What the tests of the witness share: a log that forks, and a disk that fails.
+//! What the tests of this crate share: a log that forks, and a disk that fails.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 pub mod disk;
@@ -49,7 +49,8 @@ fn split(n: usize) -> usize {
     n.next_power_of_two() / 2
 }
 
-fn leaves(branch: bool, size: u64) -> Vec<Hash> {
+/// The leaf hashes of a branch.
+pub fn leaves(branch: bool, size: u64) -> Vec<Hash> {
     (0..size).map(|index| Hash::leaf(format!("{} {index}", branch && index >= FORK).as_bytes())).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Resources of a log over HTTP: limits on every answer, repeats of what may pass, one verdict for each failure.
+//! A tlog-tiles log over HTTP: limits on every answer, repeats of what may pass, one verdict for each failure.
 //!
 //! | answer | verdict |
 //! |---|---|
@@ -6,22 +6,27 @@
 //! | bytes that are not what the tree says, or too many of them | wrong |
 //! | 408, 425, 429, 5xx, no connection, a cut or slow body | asked again, then unavailable |
 //! | anything else | unavailable |
+//!
+//! Source: C2SP tlog-tiles.
 
-use std::path::Path;
+mod bundle;
+mod proofs;
+pub mod retry;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use bytes::Bytes;
 use logwood_merkle::{Hash, TileId, TileNodes, TilePath};
 use logwood_note::note::NOTE_BYTES_MAX;
 use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use thiserror::Error;
 
-use super::bundle::BundleCheck;
-use super::retry;
-use crate::failure::VerificationFailed;
-use crate::files;
+use crate::failure::{Failure, Problem};
+use bundle::{BundleCheck, BundleEntries};
+use proofs::RecentTiles;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,13 +36,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 /// Most redirects of one request.
 const REDIRECTS_MAX: usize = 4;
-/// Most bytes of a file of root certificates.
-const ROOTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Hashes or entries of a full tile or bundle.
-const FULL: u16 = 256;
+pub const FULL: u16 = 256;
 
 /// What differs between a run and a test of it: time and chance.
-pub(super) trait World: Send + Sync {
+pub trait World: Send + Sync {
     /// Waits.
     fn sleep(&self, wait: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Any number.
@@ -45,7 +48,7 @@ pub(super) trait World: Send + Sync {
 }
 
 /// The clock and the randomness of this machine.
-pub(super) struct RealWorld;
+pub struct RealWorld;
 
 impl World for RealWorld {
     fn sleep(&self, wait: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -55,47 +58,6 @@ impl World for RealWorld {
     fn random(&self) -> u32 {
         // Without randomness the longest wait is as good as any.
         getrandom::u32().unwrap_or(u32::MAX)
-    }
-}
-
-/// Why a resource could not be had, or is not what it has to be.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Path of the resource, below the log's URL.
-    pub(super) path: String,
-    pub(super) problem: Problem,
-}
-
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// The server does not have it.
-    Missing,
-    /// It is not what the signed root says.
-    Wrong(String),
-    /// Nobody can tell now.
-    Unavailable(String),
-}
-
-impl Failure {
-    pub(super) fn wrong(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: Problem::Wrong(reason.into()) }
-    }
-
-    pub(super) fn is_missing(&self) -> bool {
-        matches!(self.problem, Problem::Missing)
-    }
-}
-
-impl From<Failure> for anyhow::Error {
-    fn from(Failure { path, problem }: Failure) -> Self {
-        match problem {
-            Problem::Missing => {
-                let reason = format!("{path} is missing, although the log has signed a tree that needs it");
-                VerificationFailed { reason }.into()
-            }
-            Problem::Wrong(reason) => VerificationFailed { reason: format!("{path}: {reason}") }.into(),
-            Problem::Unavailable(reason) => anyhow::anyhow!("{path}: {reason}"),
-        }
     }
 }
 
@@ -119,13 +81,23 @@ impl Sink for BundleCheck<'_> {
     }
 }
 
+impl Sink for BundleEntries {
+    fn push(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        Ok(Self::push(self, bytes))
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        Self::finish(self).map_err(|error| error.to_string())
+    }
+}
+
 /// Keeps the bytes, up to a limit.
-struct Bytes {
+struct Whole {
     bytes: Vec<u8>,
     bytes_max: usize,
 }
 
-impl Sink for Bytes {
+impl Sink for Whole {
     fn push(&mut self, bytes: &[u8]) -> Result<bool, String> {
         if self.bytes.len() + bytes.len() > self.bytes_max {
             return Err(format!("the answer has more than {} bytes", self.bytes_max));
@@ -152,16 +124,21 @@ enum Attempt {
 
 /// A log at a URL.
 #[derive(Clone)]
-pub(super) struct Source {
+pub struct Source {
     client: Client,
     base: Url,
     world: Arc<dyn World>,
+    recent: Arc<RecentTiles>,
 }
 
 impl Source {
     /// * `base` - the URL of the log: `checkpoint` is right below it.
-    /// * `roots` - PEM file of the certificates to trust instead of the system's.
-    pub(super) fn new(base: &Url, roots: Option<&Path>, world: Arc<dyn World>) -> anyhow::Result<Self> {
+    /// * `roots` - the certificates to trust instead of the system's, in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`SetUpError`] if the roots are none, or TLS cannot be set up.
+    pub fn new(base: &Url, roots: Option<&[u8]>, world: Arc<dyn World>) -> Result<Self, SetUpError> {
         let mut base = base.clone();
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
@@ -175,25 +152,31 @@ impl Source {
             .timeout(ANSWER_TIMEOUT)
             .redirect(redirect::Policy::limited(REDIRECTS_MAX))
             .https_only(base.scheme() == "https");
-        if let Some(path) = roots {
-            let pem = files::read(path, ROOTS_BYTES_MAX)?;
-            let roots = Certificate::from_pem_bundle(&pem);
-            builder = builder.tls_certs_only(roots.with_context(|| format!("{} holds no PEM", path.display()))?);
+        if let Some(pem) = roots {
+            builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(SetUpError::Roots)?);
         } else if base.scheme() == "http" {
             // So that plain text works on a machine without any root certificates.
             builder = builder.tls_certs_only([]);
         }
-        Ok(Self { client: builder.build().context("cannot set up HTTP")?, base, world })
+        Ok(Self { client: builder.build().map_err(SetUpError::Client)?, base, world, recent: Arc::default() })
     }
 
     /// The checkpoint note, not verified.
-    pub(super) async fn checkpoint(&self) -> Result<Vec<u8>, Failure> {
-        let sink = || Bytes { bytes: Vec::new(), bytes_max: NOTE_BYTES_MAX };
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], once asking again does not help.
+    pub async fn checkpoint(&self) -> Result<Vec<u8>, Failure> {
+        let sink = || Whole { bytes: Vec::new(), bytes_max: NOTE_BYTES_MAX };
         Ok(self.get("checkpoint", sink).await?.bytes)
     }
 
     /// The first `width` hashes of the tile `tile`, not verified.
-    pub(super) async fn tile(&self, tile: TileId, width: u16) -> Result<TileNodes, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], once asking again does not help.
+    pub async fn tile(&self, tile: TileId, width: u16) -> Result<TileNodes, Failure> {
         let wanted = usize::from(width) * Hash::LEN;
         let path = TilePath::Hashes { tile, width };
         let (path, served) = match self.tile_bytes(path).await {
@@ -214,11 +197,15 @@ impl Source {
 
     async fn tile_bytes(&self, path: TilePath) -> Result<Vec<u8>, Failure> {
         let bytes_max = usize::from(path.width()) * Hash::LEN;
-        Ok(self.get(&path.to_string(), || Bytes { bytes: Vec::new(), bytes_max }).await?.bytes)
+        Ok(self.get(&path.to_string(), || Whole { bytes: Vec::new(), bytes_max }).await?.bytes)
     }
 
     /// Checks that the entry bundle `index` has entries with the leaf hashes `leaves`: 1..=256 of them.
-    pub(super) async fn check_bundle(&self, index: u64, leaves: &[Hash]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], once asking again does not help.
+    pub async fn check_bundle(&self, index: u64, leaves: &[Hash]) -> Result<(), Failure> {
         let width = u16::try_from(leaves.len()).expect("at most 256");
         let path = TilePath::Entries { index, width }.to_string();
         match self.get(&path, || BundleCheck::new(leaves, false)).await {
@@ -231,8 +218,30 @@ impl Source {
         }
     }
 
+    /// The first `width` entries of the entry bundle `index`, not verified: at most 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], once asking again does not help.
+    pub async fn bundle(&self, index: u64, width: u16) -> Result<Vec<Bytes>, Failure> {
+        let path = TilePath::Entries { index, width }.to_string();
+        let entries = match self.get(&path, || BundleEntries::new(width)).await {
+            Err(failure) if failure.is_missing() && width < FULL => {
+                let full = TilePath::Entries { index, width: FULL }.to_string();
+                let entries = self.get(&full, || BundleEntries::new(width)).await;
+                entries.map_err(|other| if other.is_missing() { failure } else { other })
+            }
+            entries => entries,
+        };
+        Ok(entries?.take())
+    }
+
     /// Whether the full entry bundle `index` is served.
-    pub(super) async fn has_bundle(&self, index: u64) -> Result<bool, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], once asking again does not help.
+    pub async fn has_bundle(&self, index: u64) -> Result<bool, Failure> {
         let path = TilePath::Entries { index, width: FULL }.to_string();
         match self.get(&path, || Presence).await {
             Ok(_) => Ok(true),
@@ -285,6 +294,18 @@ impl Source {
             }
         }
     }
+}
+
+/// Why a log cannot be asked at all.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SetUpError {
+    /// The roots to trust are none.
+    #[error("the file of root certificates holds no PEM certificate")]
+    Roots(#[source] reqwest::Error),
+    /// The machine lacks something.
+    #[error("HTTP cannot be set up")]
+    Client(#[source] reqwest::Error),
 }
 
 fn check_status(response: &Response) -> Result<(), Attempt> {

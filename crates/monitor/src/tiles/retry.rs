@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Most times that one resource is asked for.
-pub(super) const ATTEMPTS_MAX: u32 = 6;
+pub const ATTEMPTS_MAX: u32 = 6;
 
 /// The first wait is up to this long, each later one up to twice as long as the one before.
 const WAIT_FIRST: Duration = Duration::from_millis(250);
@@ -15,7 +15,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 ///
 /// * `retry_after` - what the server asked for.
 /// * `random` - any number: the jitter that keeps many clients from coming back at once.
-pub(super) fn wait(failures: u32, retry_after: Option<Duration>, random: u32) -> Option<Duration> {
+pub fn wait(failures: u32, retry_after: Option<Duration>, random: u32) -> Option<Duration> {
     if failures >= ATTEMPTS_MAX {
         return None;
     }
@@ -25,7 +25,7 @@ pub(super) fn wait(failures: u32, retry_after: Option<Duration>, random: u32) ->
 }
 
 /// The seconds of a `Retry-After` field (RFC 9110 §10.2.3). Its other form, a date, counts as absent.
-pub(super) fn parse_retry_after(value: &str) -> Option<Duration> {
+pub fn parse_retry_after(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -1,7 +1,9 @@
-//! An entry bundle against the leaf hashes that its tile promises, as the bytes arrive: at most one entry is held.
+//! Entry bundles as their bytes arrive: against the leaf hashes that a tile promises, with at most one entry held; or
+//! kept, for somebody else to judge.
 //!
 //! Source: C2SP tlog-tiles, "Log Entries".
 
+use bytes::Bytes;
 use logwood_merkle::Hash;
 use thiserror::Error;
 
@@ -61,6 +63,50 @@ impl<'a> BundleCheck<'a> {
     /// [`BundleError::TooShort`] if entries are missing.
     pub(super) fn finish(&self) -> Result<(), BundleError> {
         if self.seen == self.expected.len() { Ok(()) } else { Err(BundleError::TooShort { number: self.seen }) }
+    }
+}
+
+/// The first entries of a bundle, kept. Not judged.
+#[derive(Debug)]
+pub(super) struct BundleEntries {
+    entries: Vec<Bytes>,
+    wanted: usize,
+    /// Bytes of the entry that is not complete yet.
+    pending: Vec<u8>,
+}
+
+impl BundleEntries {
+    /// * `wanted` - how many, 1..=256.
+    pub(super) fn new(wanted: u16) -> Self {
+        Self { entries: Vec::new(), wanted: wanted.into(), pending: Vec::new() }
+    }
+
+    /// Takes the next bytes. True if no more are needed: what comes after the wanted entries is not looked at.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        self.pending.extend_from_slice(bytes);
+        let mut rest = self.pending.as_slice();
+        while let (true, Some((entry, after))) = (self.entries.len() < self.wanted, split_entry(rest)) {
+            self.entries.push(Bytes::copy_from_slice(entry));
+            rest = after;
+        }
+        let done = self.pending.len() - rest.len();
+        self.pending.drain(..done);
+        self.entries.len() == self.wanted
+    }
+
+    /// Takes the end of the bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`BundleError::TooShort`] if entries are missing.
+    pub(super) fn finish(&self) -> Result<(), BundleError> {
+        let number = self.entries.len();
+        if number == self.wanted { Ok(()) } else { Err(BundleError::TooShort { number }) }
+    }
+
+    /// The entries.
+    pub(super) fn take(self) -> Vec<Bytes> {
+        self.entries
     }
 }
 
@@ -128,6 +174,21 @@ mod tests {
             let mut spoilt = bytes.clone();
             spoilt[8] ^= 1;
             assert_eq!(check(&spoilt, &leaves, false, step), Err(BundleError::WrongEntry { number: 2 }));
+        }
+    }
+
+    #[test]
+    fn the_first_entries_are_kept_however_the_bytes_arrive() {
+        let (bytes, _) = bundle(&[b"one", b"", b"three", b""]);
+        for step in 1..=bytes.len() {
+            for wanted in 1..=5_u16 {
+                let mut kept = BundleEntries::new(wanted);
+                let is_full = bytes.chunks(step).any(|chunk| kept.push(chunk));
+                assert_eq!(is_full, wanted < 5);
+                assert_eq!(kept.finish(), if wanted < 5 { Ok(()) } else { Err(BundleError::TooShort { number: 4 }) });
+                let expected: &[&[u8]] = &[b"one", b"", b"three", b""];
+                assert_eq!(kept.take(), expected[..usize::from(wanted).min(4)]);
+            }
         }
     }
 

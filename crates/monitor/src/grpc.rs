@@ -1,0 +1,141 @@
+//! A Logwood server over gRPC, as a source that nobody believes: notes, entries and proofs as they come, not verified.
+//!
+//! The verifying client trusts one key and follows one server. A monitor needs what a server says even if it is a lie,
+//! since that is what its evidence is made of.
+
+use bytes::Bytes;
+use logwood_client::{TlsOptions, open_channel};
+use logwood_merkle::{CompactRange, Hash, TreeSize};
+use logwood_proto::v1::log_service_client::LogServiceClient;
+use logwood_proto::{FieldError, hashes, range_proof, v1};
+use tokio::sync::OnceCell;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::failure::{Failure, Problem};
+
+/// Most hashes of a proof: both sides of a range in a tree of 2^64 leaves.
+const PROOF_HASHES_MAX: usize = 128;
+
+/// A log on a server.
+#[derive(Debug)]
+pub struct Server {
+    /// URL of its gRPC port, `http://` or `https://`.
+    url: String,
+    log: String,
+    tls: TlsOptions,
+    /// Connected at the first request; a lost connection is made anew by the next one.
+    rpc: OnceCell<LogServiceClient<Channel>>,
+}
+
+impl Server {
+    /// Connects to nothing yet.
+    ///
+    /// * `url` - `http://` or `https://`, as [`logwood_client::ClientOptions::server`].
+    /// * `log` - the log's name on that server.
+    #[must_use]
+    pub fn new(url: String, log: String, tls: TlsOptions) -> Self {
+        Self { url, log, tls, rpc: OnceCell::new() }
+    }
+
+    /// The latest published checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had.
+    pub async fn checkpoint(&self) -> Result<Bytes, Failure> {
+        const RPC: &str = "GetTreeHead";
+        let level = v1::HeadLevel::Published.into();
+        let request = v1::GetTreeHeadRequest { log: self.log.clone(), level, known_size: 0 };
+        let answer = self.rpc().await?.get_tree_head(request).await.map_err(|status| refused(RPC, &status))?;
+        let head = answer.into_inner().head.ok_or_else(|| Failure::wrong(RPC, "the answer holds no head"))?;
+        Ok(head.checkpoint)
+    }
+
+    /// The entries `first..end`, or fewer from `first` on: whole answers up to one that reaches the end.
+    ///
+    /// * `end` - at most 256 above `first`, which bounds the memory by 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if they cannot be had, or others come.
+    pub async fn entries(&self, first: u64, end: u64) -> Result<Vec<Bytes>, Failure> {
+        const RPC: &str = "ReadEntries";
+        let log = self.log.clone();
+        let request = v1::ReadEntriesRequest { log, first_index: first, end_index: end, follow: false, known_size: 0 };
+        let answer = self.rpc().await?.read_entries(request).await.map_err(|status| refused(RPC, &status))?;
+        let (mut stream, mut entries) = (answer.into_inner(), Vec::new());
+        loop {
+            let next = first + entries.len() as u64;
+            if next == end {
+                return Ok(entries);
+            }
+            let message = stream.message().await.map_err(|status| refused(RPC, &status))?;
+            let Some(v1::ReadEntriesResponse { first_index, entries: more, .. }) = message else {
+                return Err(Failure::wrong(RPC, format!("the entries end before {next}, and {end} were to be had")));
+            };
+            if first_index != next || more.is_empty() || more.len() as u64 > end - next {
+                return Err(Failure::wrong(RPC, format!("entries from {next} on were due, the server sent others")));
+            }
+            entries.extend(more);
+        }
+    }
+
+    /// The consistency proof (RFC 6962 §2.1.2) from `old` to `new`. Empty if nothing has to be shown.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had.
+    pub async fn consistency(&self, old: TreeSize, new: TreeSize) -> Result<Vec<Hash>, Failure> {
+        const RPC: &str = "GetConsistencyProof";
+        if old.0 == 0 || old == new {
+            return Ok(Vec::new());
+        }
+        let request = v1::GetConsistencyProofRequest { log: self.log.clone(), old_size: old.0, new_size: new.0 };
+        let answer = self.rpc().await?.get_consistency_proof(request).await.map_err(|status| refused(RPC, &status))?;
+        proof(RPC, hashes("consistency", &answer.into_inner().consistency))
+    }
+
+    /// The compact range of the first `size` leaves in the tree of `new` leaves: what is left of leaf `size` in the
+    /// range proof of that leaf.
+    ///
+    /// * `new` - above `size`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had.
+    pub async fn range(&self, size: TreeSize, new: TreeSize) -> Result<CompactRange, Failure> {
+        const RPC: &str = "GetRangeProof";
+        let (log, first_index, end_index) = (self.log.clone(), size.0, size.0.saturating_add(1));
+        let request = v1::GetRangeProofRequest { log, first_index, end_index, size: new.0, known_size: 0 };
+        let answer = self.rpc().await?.get_range_proof(request).await.map_err(|status| refused(RPC, &status))?;
+        let answer = answer.into_inner().range_proof;
+        let left = range_proof(&answer.ok_or_else(|| Failure::wrong(RPC, "the answer holds no range proof"))?);
+        let left = proof(RPC, left.map(|proof| proof.left))?;
+        CompactRange::from_hashes(size, left).map_err(|error| Failure::wrong(RPC, error.to_string()))
+    }
+
+    async fn rpc(&self) -> Result<LogServiceClient<Channel>, Failure> {
+        let connect = async || {
+            let channel = open_channel(&self.url, &self.tls).await;
+            channel.map(LogServiceClient::new).map_err(|error| Failure::unavailable("gRPC", error.to_string()))
+        };
+        self.rpc.get_or_try_init(connect).await.cloned()
+    }
+}
+
+fn proof(rpc: &str, hashes: Result<Vec<Hash>, FieldError>) -> Result<Vec<Hash>, Failure> {
+    let hashes = hashes.map_err(|error| Failure::wrong(rpc, error.to_string()))?;
+    if hashes.len() > PROOF_HASHES_MAX {
+        return Err(Failure::wrong(rpc, format!("a proof has at most {PROOF_HASHES_MAX} hashes")));
+    }
+    Ok(hashes)
+}
+
+fn refused(rpc: &str, status: &Status) -> Failure {
+    let problem = match status.code() {
+        Code::NotFound | Code::OutOfRange => Problem::Missing,
+        code => Problem::Unavailable(format!("{} ({code:?})", status.message())),
+    };
+    Failure { path: rpc.to_owned(), problem }
+}

@@ -1,0 +1,216 @@
+//! Sources: where a monitor gets heads, entries and proofs from. None of them is believed.
+//!
+//! | URL | what is there |
+//! |---|---|
+//! | `http://`, `https://` | a tlog-tiles log: `checkpoint` is right below the URL |
+//! | `grpc://host:port/<log>`, `grpcs://` | a Logwood server; without a path, its log `default` |
+//! | `witness+http://`, `witness+https://` | a witness's monitoring prefix (C2SP tlog-witness): heads, nothing else |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use logwood_client::TlsOptions;
+use logwood_merkle::{CompactRange, Hash, TileId, TreeSize};
+use reqwest::Url;
+use thiserror::Error;
+
+use crate::failure::Failure;
+use crate::follow::Link;
+use crate::tiles::{FULL, RealWorld, SetUpError};
+use crate::witness::path_name;
+use crate::{grpc, tiles};
+
+/// How long a head or a proof may take, with all repeats.
+const PROOF_DEADLINE: Duration = Duration::from_mins(1);
+/// How long the entries of a bundle may take, with all repeats: at most 16 MiB.
+const ENTRIES_DEADLINE: Duration = Duration::from_mins(5);
+
+/// A place where a log, or a head of it, can be seen.
+pub struct Source {
+    /// The URL, as it was given.
+    pub name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Tiles(tiles::Source),
+    Server(grpc::Server),
+    /// Only its checkpoint is asked for.
+    Witness(tiles::Source),
+}
+
+impl Source {
+    /// The sources that `text` names: one, but for a witness one for each of `origins`.
+    ///
+    /// * `origins` - the logs that the caller has keys for.
+    /// * `roots` - the certificates to trust instead of the system's, in PEM.
+    /// * `tls` - the same for gRPC.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] if the URL is of no kind that is known, or TLS cannot be set up.
+    pub fn parse(
+        text: &str,
+        origins: &[String],
+        roots: Option<&[u8]>,
+        tls: &TlsOptions,
+    ) -> Result<Vec<Self>, SourceError> {
+        let wrong = || SourceError::Url { url: text.to_owned() };
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let tiles_at = |url: String| -> Result<tiles::Source, SourceError> {
+            let url = Url::parse(&url).map_err(|_| wrong())?;
+            Ok(tiles::Source::new(&url, roots, Arc::new(RealWorld))?)
+        };
+        let name = text.to_owned();
+        match scheme {
+            "http" | "https" => Ok(vec![Self { name, kind: Kind::Tiles(tiles_at(text.to_owned())?) }]),
+            "grpc" | "grpcs" => {
+                let (host, log) = rest.split_once('/').unwrap_or((rest, ""));
+                let log = Some(log.trim_end_matches('/')).filter(|log| !log.is_empty()).unwrap_or("default");
+                let (scheme, tls) =
+                    if scheme == "grpc" { ("http", TlsOptions::default()) } else { ("https", tls.clone()) };
+                let server = grpc::Server::new(format!("{scheme}://{host}"), log.to_owned(), tls);
+                Ok(vec![Self { name, kind: Kind::Server(server) }])
+            }
+            "witness+http" | "witness+https" => {
+                let prefix = text["witness+".len()..].trim_end_matches('/');
+                let of = |origin: &String| {
+                    let source = tiles_at(format!("{prefix}/{}", path_name(origin)))?;
+                    Ok(Self { name: name.clone(), kind: Kind::Witness(source) })
+                };
+                origins.iter().map(of).collect()
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Whether there are entries and proofs, and not only heads.
+    #[must_use]
+    pub fn has_entries(&self) -> bool {
+        !matches!(self.kind, Kind::Witness(_))
+    }
+
+    /// The newest checkpoint note.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had within a minute.
+    pub async fn checkpoint(&self) -> Result<Bytes, Failure> {
+        let answer = async {
+            match &self.kind {
+                Kind::Tiles(source) | Kind::Witness(source) => Ok(source.checkpoint().await?.into()),
+                Kind::Server(server) => server.checkpoint().await,
+            }
+        };
+        within(PROOF_DEADLINE, "checkpoint", answer).await
+    }
+
+    /// The entries from `first` on, to `end` or the end of their bundle: at most 256.
+    ///
+    /// * `size` - of a signed tree that holds them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if they cannot be had within five minutes.
+    pub async fn entries(&self, first: u64, end: u64, size: TreeSize) -> Result<Vec<Bytes>, Failure> {
+        let bundle = first / u64::from(FULL);
+        let end = end.min((bundle + 1) * u64::from(FULL));
+        let answer = async {
+            match &self.kind {
+                Kind::Tiles(source) => {
+                    let width = TileId { level: 0, index: bundle }.partial_width(size);
+                    let mut entries = source.bundle(bundle, width).await?;
+                    let offset = |index: u64| usize::try_from(index - bundle * u64::from(FULL)).expect("at most 256");
+                    entries.truncate(offset(end));
+                    Ok(entries.split_off(offset(first)))
+                }
+                Kind::Server(server) => server.entries(first, end).await,
+                Kind::Witness(_) => Err(only_heads()),
+            }
+        };
+        within(ENTRIES_DEADLINE, "entries", answer).await
+    }
+
+    /// The consistency proof from `old` to `new`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had within a minute.
+    pub async fn consistency(&self, old: TreeSize, new: TreeSize) -> Result<Vec<Hash>, Failure> {
+        let answer = async {
+            match &self.kind {
+                Kind::Tiles(source) => source.consistency(old, new).await,
+                Kind::Server(server) => server.consistency(old, new).await,
+                Kind::Witness(_) => Err(only_heads()),
+            }
+        };
+        within(PROOF_DEADLINE, "consistency proof", answer).await
+    }
+
+    /// What the tree of `new` leaves begins with, and the proof of it. Without the first, which only tells more if the
+    /// proof fails, the range is empty.
+    ///
+    /// * `old` - below `new`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had within two minutes.
+    pub async fn link(&self, old: TreeSize, new: TreeSize) -> Result<Link, Failure> {
+        let range = async {
+            match &self.kind {
+                Kind::Tiles(source) => source.range(old, new).await,
+                Kind::Server(server) => server.range(old, new).await,
+                Kind::Witness(_) => Err(only_heads()),
+            }
+        };
+        let consistency = self.consistency(old, new).await?;
+        let range: CompactRange = within(PROOF_DEADLINE, "range", range).await.unwrap_or_default();
+        Ok(Link { range, consistency })
+    }
+
+    /// The leaf hashes that the source itself has for the entries from `first` on, up to the end of their tile: to say
+    /// which entry differs. `None` if it cannot say.
+    pub async fn leaves(&self, first: u64, size: TreeSize) -> Option<Vec<Hash>> {
+        let Kind::Tiles(source) = &self.kind else { return None };
+        let tile = TileId { level: 0, index: first / u64::from(FULL) };
+        let fetched = within(PROOF_DEADLINE, "tile", source.tile(tile, tile.partial_width(size))).await.ok()?;
+        let offset = usize::try_from(first % u64::from(FULL)).expect("below 256");
+        fetched.hashes().get(offset..).map(<[Hash]>::to_vec)
+    }
+
+    /// Forgets what proofs were made of, since one did not verify.
+    pub fn distrust(&self) {
+        if let Kind::Tiles(source) = &self.kind {
+            source.forget_tiles();
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Failure::unavailable(what, format!("no answer within {} seconds", deadline.as_secs()));
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+fn only_heads() -> Failure {
+    Failure::unavailable("entries", "a witness has heads and nothing else")
+}
+
+/// Why a source cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The URL is malformed, or of no known kind.
+    #[error("{url} is no source: use http(s)://, grpc(s)://host:port/log, or witness+http(s)://")]
+    Url {
+        /// The URL as it was given.
+        url: String,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+}

@@ -1,0 +1,252 @@
+//! Alarms: told once while their cause lasts, with a file that says what was seen.
+//!
+//! What proves a fault becomes an evidence file, which anybody can judge who has the key. Everything else that is odd
+//! becomes an incident file, which proves nothing.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use logwood_monitor::status::Status;
+use logwood_note::{Evidence, VerifierKey};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::deliver::run_shell;
+use crate::failure::VerificationFailed;
+use crate::{files, output};
+
+/// How long the hook may run.
+const HOOK_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Most files of a directory for evidence: a source that lies in ever new ways does not fill the disk.
+const FILES_MAX: usize = 1_000;
+
+/// What an alarm is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// The log signed two histories, or a cosigner took back what it saw.
+    SplitView,
+    /// A signature of a key that is trusted is bad, or there is none.
+    BadSignature,
+    /// Entries are not those that were signed.
+    BadEntry,
+    /// A proof does not verify.
+    BadProof,
+    /// An answer is malformed, or lacks what the head beside it promises.
+    BadAnswer,
+    /// A source shows a smaller head than before. It may lag.
+    Rollback,
+    /// Too few witnesses cosigned.
+    NoQuorum,
+    /// Nobody cosigned for too long.
+    Stale,
+    /// Nobody has the proof that a head is of the one history.
+    Unproved,
+    /// A source does not answer.
+    Unreachable,
+    /// An entry is not confirmed.
+    Undelivered,
+}
+
+impl Kind {
+    const ALL: [Self; 11] = [
+        Self::SplitView,
+        Self::BadSignature,
+        Self::BadEntry,
+        Self::BadProof,
+        Self::BadAnswer,
+        Self::Rollback,
+        Self::NoQuorum,
+        Self::Stale,
+        Self::Unproved,
+        Self::Unreachable,
+        Self::Undelivered,
+    ];
+
+    /// Its name, as hooks, metrics and `--json` have it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::SplitView => "split-view",
+            Self::BadSignature => "bad-signature",
+            Self::BadEntry => "bad-entry",
+            Self::BadProof => "bad-proof",
+            Self::BadAnswer => "bad-answer",
+            Self::Rollback => "rollback",
+            Self::NoQuorum => "no-quorum",
+            Self::Stale => "stale",
+            Self::Unproved => "unproved",
+            Self::Unreachable => "unreachable",
+            Self::Undelivered => "undelivered",
+        }
+    }
+
+    /// The names of all kinds.
+    pub(super) fn names() -> Vec<&'static str> {
+        Self::ALL.map(Self::name).to_vec()
+    }
+
+    /// Something that should verify does not, as opposed to not being there.
+    fn is_lie(self) -> bool {
+        self <= Self::BadAnswer
+    }
+}
+
+/// Something that should not be.
+pub(super) struct Alarm {
+    pub(super) kind: Kind,
+    /// The source that showed it; else the origin of the log.
+    pub(super) subject: String,
+    /// Origin of the log, if it is known.
+    pub(super) origin: Option<String>,
+    /// A sentence for people.
+    pub(super) reason: String,
+    /// What may prove it.
+    pub(super) evidence: Option<Evidence>,
+    /// What was seen, verbatim.
+    pub(super) notes: Vec<Bytes>,
+}
+
+/// Where alarms go.
+pub(super) struct Alarms {
+    /// Keys of everybody who can be accused.
+    pub(super) keys: Vec<VerifierKey>,
+    /// The log's origin where it differs from the name of its key.
+    pub(super) origin: Option<String>,
+    pub(super) evidence_dir: Option<PathBuf>,
+    pub(super) hook: Option<String>,
+    pub(super) as_json: bool,
+    pub(super) status: Arc<Status>,
+    /// What was told, and was still so in the last round.
+    known: BTreeSet<(Kind, String)>,
+    /// What was so since the last round began.
+    current: BTreeSet<(Kind, String)>,
+    exit_code: u8,
+}
+
+impl Alarms {
+    pub(super) fn new(
+        (keys, origin): (Vec<VerifierKey>, Option<String>),
+        (evidence_dir, hook): (Option<PathBuf>, Option<String>),
+        as_json: bool,
+        status: Arc<Status>,
+    ) -> Self {
+        let (known, current) = (BTreeSet::new(), BTreeSet::new());
+        Self { keys, origin, evidence_dir, hook, as_json, status, known, current, exit_code: 0 }
+    }
+
+    /// 0, 1 if something failed, 3 if something does not verify.
+    pub(super) fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+
+    /// Begins a round: what is not raised until the next one is over, and told anew when it comes back.
+    pub(super) fn begin_round(&mut self) {
+        self.known = std::mem::take(&mut self.current);
+    }
+
+    /// Ends the part of a round in which all sources were asked.
+    pub(super) fn end_round(&self) {
+        let active: Vec<_> = self.current.iter().map(|(kind, _)| kind.name()).collect();
+        self.status.round(&active);
+    }
+
+    /// Whether `evidence` convinces anybody who has the keys.
+    pub(super) fn is_proved(&self, evidence: &Evidence) -> bool {
+        evidence.judge(&self.keys, self.origin.as_deref()).is_ok()
+    }
+
+    /// Tells of `alarm`, unless it was told of and its cause has been there since.
+    pub(super) async fn raise(&mut self, alarm: Alarm) {
+        let proof = alarm.evidence.as_ref().and_then(|evidence| {
+            let proved = evidence.judge(&self.keys, self.origin.as_deref()).ok()?;
+            Some((evidence, proved.to_string()))
+        });
+        let code = if alarm.kind.is_lie() || proof.is_some() { VerificationFailed::EXIT_CODE } else { 1 };
+        self.exit_code = self.exit_code.max(code);
+        let key = (alarm.kind, alarm.subject.clone());
+        let is_new = !self.known.contains(&key);
+        if !self.current.insert(key) || !is_new {
+            return;
+        }
+        self.status.alarm(alarm.kind.name());
+        let mut value = json!({
+            "alarm": alarm.kind.name(),
+            "subject": alarm.subject,
+            "origin": alarm.origin,
+            "reason": alarm.reason,
+            "proved": proof.as_ref().map(|(_, sentence)| sentence),
+        });
+        let file = self.keep(&alarm, proof.as_ref().map(|(evidence, _)| *evidence), &value);
+        value["file"] = json!(file);
+        self.tell(&alarm, proof.as_ref().map(|(_, sentence)| sentence.as_str()), file.as_deref(), &value);
+        self.call_hook(&alarm, file.as_deref(), &value).await;
+    }
+
+    fn tell(&self, alarm: &Alarm, proved: Option<&str>, file: Option<&Path>, value: &Value) {
+        let mut sentence = format!("alarm: {}: {}: {}", alarm.kind.name(), alarm.subject, alarm.reason);
+        if let Some(proved) = proved {
+            write!(sentence, "; proved: {proved}").expect("writing to a String cannot fail");
+        }
+        if let Some(file) = file {
+            write!(sentence, " [{}]", file.display()).expect("writing to a String cannot fail");
+        }
+        eprintln!("logwood: {}", output::printable(&sentence));
+        if self.as_json {
+            // The exit status and the hook tell the same, should standard output be closed.
+            let _ = output::json(value);
+        }
+    }
+
+    /// Writes the file that belongs to `alarm`. The same thing again is the same file.
+    fn keep(&self, alarm: &Alarm, evidence: Option<&Evidence>, value: &Value) -> Option<PathBuf> {
+        let directory = self.evidence_dir.as_ref()?;
+        let (bytes, prefix, extension) = if let Some(evidence) = evidence {
+            (evidence.to_bytes(), format!("evidence-{}", evidence.kind()), "logwood-evidence")
+        } else {
+            let mut value = value.clone();
+            value["notes"] = alarm.notes.iter().map(|note| String::from_utf8_lossy(note)).collect();
+            (format!("{value:#}\n").into_bytes(), format!("incident-{}", alarm.kind.name()), "json")
+        };
+        let mut name = format!("{prefix}-");
+        for byte in &Sha256::digest(&bytes)[..8] {
+            write!(name, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        let path = directory.join(name).with_added_extension(extension);
+        let written = make_room(directory, evidence.is_some()).and_then(|()| files::write_synced(&path, &bytes));
+        if let Err(error) = written {
+            eprintln!("logwood: {}", output::printable(&format!("{error:#}")));
+            return None;
+        }
+        Some(path)
+    }
+
+    async fn call_hook(&self, alarm: &Alarm, file: Option<&Path>, value: &Value) {
+        let Some(hook) = &self.hook else { return };
+        let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+        let environment = [
+            ("LOGWOOD_ALARM", alarm.kind.name()),
+            ("LOGWOOD_ALARM_FILE", file.as_str()),
+            ("LOGWOOD_ALARM_SUBJECT", alarm.subject.as_str()),
+        ];
+        let input = format!("{value}\n");
+        if let Err(error) = run_shell(hook, &environment, input.as_bytes(), HOOK_TIMEOUT).await {
+            eprintln!("logwood: --on-alarm: {}", output::printable(&format!("{error:#}")));
+        }
+    }
+}
+
+/// Makes the directory; refuses incidents beyond what it may hold. Evidence is written all the same.
+fn make_room(directory: &Path, is_evidence: bool) -> anyhow::Result<()> {
+    files::make_directory(directory)?;
+    let count = std::fs::read_dir(directory)?.take(FILES_MAX).count();
+    anyhow::ensure!(
+        is_evidence || count < FILES_MAX,
+        "{} holds {FILES_MAX} files: look at them, and move them away; this incident is not kept",
+        directory.display()
+    );
+    Ok(())
+}

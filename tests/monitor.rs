@@ -1,0 +1,499 @@
+//! `logwood monitor` as a process: it follows real servers through SIGKILLs, catches an operator who rewrites an entry,
+//! and meets sources that lie, lag, stall or bury it in bytes.
+
+mod common;
+#[path = "../src/demo/forge.rs"]
+mod forge;
+#[path = "fsck_url/log.rs"]
+mod log;
+#[path = "fsck_url/server.rs"]
+#[allow(dead_code, reason = "fsck's own tests use all of it")]
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use common::{LOGWOOD, Server, copy, logwood, outcome, raw};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use log::{Resources, entries, publish};
+use logwood_merkle::Hash;
+use logwood_note::{Checkpoint, Evidence};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use source::Answer;
+use tempfile::TempDir;
+
+/// SIGKILLs of the loop.
+const KILLS: usize = 24;
+
+/// Entries that are appended meanwhile.
+const ENTRIES: usize = 2_000;
+
+/// Entries between two writes of the state.
+const BATCH: u64 = 8;
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn append(server: &Server, dir: &Path, numbers: std::ops::Range<usize>) {
+    let lines = numbers.fold(String::new(), |mut lines, n| {
+        writeln!(lines, "{{\"event\":{n},\"who\":\"{}\"}}", ["alice", "bob", "eve"][n % 3]).expect("a String");
+        lines
+    });
+    let mut command = logwood(server, dir, "writer");
+    command.args(["append", "--vkey", &server.vkey, "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("the command runs");
+    child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+}
+
+fn tiles(server: &Server) -> String {
+    format!("http://{}/logs/default", server.http)
+}
+
+fn grpc(server: &Server) -> String {
+    server.url.replace("http://", "grpc://")
+}
+
+/// `logwood monitor` in `dir`, with a state there.
+fn monitor(dir: &Path, vkey: &str, sources: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new(LOGWOOD);
+    command.current_dir(dir).env_remove("LOGWOOD_VKEY");
+    command.args(["monitor", "--vkey", vkey, "--state", "state.json", "--evidence-dir", "evidence"]);
+    command.args(sources.iter().flat_map(|source| ["--source", source])).args(arguments);
+    command
+}
+
+fn once(dir: &Path, vkey: &str, sources: &[&str], arguments: &[&str]) -> Output {
+    monitor(dir, vkey, sources, &[&["--once"], arguments].concat()).output().expect("the command runs")
+}
+
+#[track_caller]
+fn assert_exit(output: &Output, status: i32, says: &str) {
+    let (code, _, errors) = outcome(output);
+    assert_eq!(code, Some(status), "{errors}");
+    assert!(errors.contains(says), "no `{says}` in: {errors}");
+}
+
+/// The files of the evidence directory whose names begin with `prefix`.
+fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(listing) = std::fs::read_dir(dir.join("evidence")) else { return Vec::new() };
+    let paths = listing.map(|file| file.expect("readable").path());
+    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))).collect()
+}
+
+/// What `logwood verify` says of evidence.
+fn judge(file: &Path, vkey: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(LOGWOOD);
+    command.args(["verify", "--vkey", vkey, "--evidence"]).arg(file);
+    let (code, stdout, _) = outcome(&command.output().expect("the command runs"));
+    (code, stdout)
+}
+
+/// Entries that the state says were delivered.
+fn delivered(dir: &Path) -> u64 {
+    let Ok(state) = std::fs::read(dir.join("state.json")) else { return 0 };
+    let state: Value = serde_json::from_slice(&state).expect("it is whole at all times");
+    state["logs"][0]["size"].as_u64().unwrap_or(0)
+}
+
+fn kill(child: &mut Child) {
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+}
+
+/// What a webhook was sent.
+struct Post {
+    stream: TcpStream,
+    index: u64,
+    body: Vec<u8>,
+}
+
+impl Post {
+    /// The next request of any monitor; `None` if it broke off.
+    fn accept(listener: &TcpListener) -> Option<Self> {
+        let (stream, _) = listener.accept().expect("a connection");
+        let mut reader = BufReader::new(&stream);
+        let (mut index, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(": ") {
+                match name.to_ascii_lowercase().as_str() {
+                    "idempotency-key" => index = value.rsplit_once('#').and_then(|(_, index)| index.parse().ok()),
+                    "content-length" => length = value.parse().expect("a length"),
+                    _ => {}
+                }
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        Some(Self { stream, index: index.expect("each entry has its key"), body })
+    }
+
+    fn confirm(mut self) {
+        // The monitor may have been killed.
+        let _ = self.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    }
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_writer_appends() {
+    let dir = directory();
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    append(&server, dir.path(), 0..100);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let webhook = format!("http://{}/", listener.local_addr().expect("bound"));
+    let (tiles, grpc) = (tiles(&server), grpc(&server));
+    let arguments = ["--webhook", &webhook, "--out", "out.ndjson", "--batch", &BATCH.to_string(), "--interval", "1"];
+
+    let seen = thread::scope(|scope| {
+        scope.spawn(|| (1..ENTRIES / 100).for_each(|n| append(&server, dir.path(), n * 100..(n + 1) * 100)));
+        let mut seen: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for life in 0..=KILLS {
+            let start = delivered(dir.path());
+            let mut child = monitor(dir.path(), &server.vkey, &[&tiles, &grpc], &arguments).spawn().expect("it starts");
+            // It begins where the state is: what was confirmed is not repeated, and what was not is not passed over.
+            let mut next = start;
+            let gate = start + 1 + (life as u64 * 13) % 60;
+            loop {
+                let Some(post) = Post::accept(&listener) else { continue };
+                assert_eq!(post.index, next, "in order, from {start} on");
+                next += 1;
+                if let Some(before) = seen.insert(post.index, post.body.clone()) {
+                    assert_eq!(before, post.body);
+                }
+                let is_last = life == KILLS && next == ENTRIES as u64;
+                if life < KILLS && next == gate {
+                    // With and without the answer: the monitor is somewhere between two writes either way.
+                    if life % 2 == 0 {
+                        post.confirm();
+                        kill(&mut child);
+                    } else {
+                        kill(&mut child);
+                    }
+                    break;
+                }
+                post.confirm();
+                if is_last {
+                    stop(&mut child);
+                    break;
+                }
+            }
+            let after = delivered(dir.path());
+            assert!(after <= next && next - after <= BATCH, "at most a batch is to be repeated: {after}, {next}");
+        }
+        seen
+    });
+    assert_eq!(delivered(dir.path()), ENTRIES as u64);
+    assert_eq!(seen.len(), ENTRIES);
+    let out = std::fs::read_to_string(dir.path().join("out.ndjson")).expect("the file of entries");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect();
+    let indices: Vec<_> = lines.iter().map(|line| line["index"].as_u64().expect("a number")).collect();
+    assert_eq!(indices, (0..ENTRIES as u64).collect::<Vec<_>>(), "each entry is in the file exactly once");
+    for (line, body) in lines.iter().zip(seen.values()) {
+        assert_eq!(line["entry"], base64(body));
+        assert_eq!(line["leaf"], base64(Hash::leaf(body).as_bytes()));
+    }
+    assert!(files(dir.path(), "").is_empty(), "nobody lied");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// SIGTERM, and an orderly end.
+fn stop(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::TERM).expect("it is ours");
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn an_operator_who_rewrites_an_entry_is_caught_with_evidence() {
+    let dir = directory();
+    let (data, forged) = (dir.path().join("data"), dir.path().join("forged"));
+    let server = Server::start(&data, 0, &[]);
+    let vkey = server.vkey.clone();
+    append(&server, dir.path(), 0..600);
+    let good = once(dir.path(), &vkey, &[&tiles(&server), &grpc(&server)], &["--check-only"]);
+    assert_exit(&good, 0, "600 entries are those of its head of size 600");
+    server.stop();
+    let honest = dir.path().join("honest");
+    copy(&data, &honest);
+    forge::rewrite(&data, &forged).expect("forged");
+
+    // Two heads of one size.
+    let liar = Server::start(&forged, 0, &[]);
+    let caught = once(dir.path(), &vkey, &[&tiles(&liar)], &["--check-only"]);
+    assert_exit(&caught, 3, "alarm: split-view");
+    let [file] = &files(dir.path(), "evidence-a")[..] else { panic!("one file of kind a") };
+    let (code, sentence) = judge(file, &vkey);
+    assert_eq!(code, Some(3));
+    assert!(sentence.contains("two different histories of the same 600 entries"), "{sentence}");
+
+    // The forgery grows. Each way of asking proves that it does not begin with what was signed before.
+    append(&liar, dir.path(), 600..650);
+    for (state, source) in [("over-http", tiles(&liar)), ("over-grpc", grpc(&liar))] {
+        let dir = dir.path().join(state);
+        std::fs::create_dir(&dir).expect("a directory");
+        std::fs::copy(dir.with_file_name("state.json"), dir.join("state.json")).expect("a state");
+        let caught = once(&dir, &vkey, &[&source], &["--check-only"]);
+        assert_exit(&caught, 3, "alarm: split-view");
+        let [file] = &files(&dir, "evidence-b")[..] else { panic!("one file of kind b over {source}") };
+        assert_eq!(judge(file, &vkey).0, Some(3));
+        assert_eq!(delivered(&dir), 600, "nothing of the forgery is delivered");
+    }
+
+    // Both at once, to somebody who knows nothing yet.
+    let honest = Server::start(&honest, 0, &[]);
+    let fresh = dir.path().join("fresh");
+    std::fs::create_dir(&fresh).expect("a directory");
+    let caught = once(&fresh, &vkey, &[&grpc(&honest), &tiles(&liar)], &["--json"]);
+    assert_exit(&caught, 3, "alarm: split-view");
+    let (_, stdout, _) = outcome(&caught);
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.iter().any(|line| line["alarm"] == "split-view" && line["proved"].is_string()), "{stdout}");
+    assert_eq!(lines.iter().filter(|line| line["key"].is_string()).count(), 600);
+}
+
+#[test]
+fn two_honest_heads_and_a_spoilt_proof_convince_nobody() {
+    let dir = directory();
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    let head = |numbers| {
+        append(&server, dir.path(), numbers);
+        raw::get(&server.http, "/logs/default/checkpoint").body
+    };
+    let (old, new) = (head(0..5), head(5..9));
+    assert_eq!(Checkpoint::parse_unverified(&new).expect("a checkpoint").head.size.0, 9);
+    let (root, proof) = (Hash::leaf(b"root"), vec![Hash::leaf(b"spoilt"); 4]);
+    let file = dir.path().join("frame");
+    for evidence in [
+        Evidence::Rewrite { old: old.clone(), new: new.clone(), root, proof },
+        Evidence::SplitView { first: old.clone(), second: new.clone() },
+        Evidence::Rollback { earlier: new, later: old },
+    ] {
+        std::fs::write(&file, evidence.to_bytes()).expect("written");
+        assert_eq!(judge(&file, &server.vkey).0, Some(1), "{evidence:?}");
+    }
+}
+
+#[test]
+fn down_is_1_and_lying_is_3() {
+    let dir = directory();
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    append(&server, dir.path(), 0..3);
+    let (tiles, grpc, vkey) = (tiles(&server), grpc(&server), server.vkey.clone());
+    let run = |state: &str, vkey: &str, sources: &[&str], more: &[&str]| {
+        let dir = dir.path().join(state);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        once(&dir, vkey, sources, &[&["--check-only"], more].concat())
+    };
+    assert_exit(&run("good", &vkey, &[&tiles, &grpc], &[]), 0, "3 entries");
+    // Nothing of the default log says when it was signed.
+    assert_exit(&run("good", &vkey, &[&tiles], &["--max-age", "60"]), 1, "alarm: stale");
+    let other = log::vkey();
+    assert_exit(&run("other", &other, &[&tiles, &grpc], &[]), 3, "alarm: bad-signature");
+    assert_exit(&run("good", &other, &[&tiles], &[]), 2, "which the keys given do not vouch for");
+    assert_exit(&run("bad", &vkey, &["ftp://example.com"], &[]), 2, "is no source");
+    assert_exit(&run("bad", &vkey, &["witness+http://127.0.0.1:9"], &[]), 2, "give a --source that has them");
+    assert_exit(&run("name", &vkey, &[&format!("{grpc}/nobody")], &[]), 1, "alarm: unreachable");
+    server.stop();
+    assert_exit(&run("good", &vkey, &[&grpc], &[]), 1, "alarm: unreachable");
+}
+
+/// A tlog-tiles log that a test can change under a monitor.
+struct Log {
+    resources: Arc<Mutex<Resources>>,
+    server: source::Server,
+}
+
+impl Log {
+    fn start(resources: Resources) -> Self {
+        let resources = Arc::new(Mutex::new(resources));
+        let served = Arc::clone(&resources);
+        let server = source::Server::start(move |path, _| {
+            let resources = served.lock().expect("no panic");
+            resources.get(path).map_or(Answer::Status(404), |body| Answer::Body(body.clone()))
+        });
+        Self { resources, server }
+    }
+
+    fn url(&self) -> &str {
+        &self.server.url
+    }
+
+    fn now_serves(&self, resources: Resources) {
+        *self.resources.lock().expect("no panic") = resources;
+    }
+}
+
+#[test]
+fn an_entry_that_was_not_signed_is_not_delivered() {
+    let dir = directory();
+    let mut spoilt = publish(&entries(600));
+    let mut changed = entries(600);
+    changed[300] = b"nothing happened".to_vec();
+    spoilt.insert("tile/entries/001".into(), log::bundle(&changed[256..512]));
+    let log = Log::start(spoilt);
+    let run = |sources: &[&str]| once(dir.path(), &log::vkey(), sources, &["--out", "out.ndjson"]);
+    let caught = run(&[log.url()]);
+    assert_exit(&caught, 3, "alarm: bad-entry");
+    assert_exit(&caught, 3, "entry 300 does not hash to its leaf");
+    assert_eq!(delivered(dir.path()), 256);
+    assert_eq!(files(dir.path(), "incident-bad-entry").len(), 1);
+    assert!(files(dir.path(), "evidence").is_empty(), "whoever serves an entry may not be who signed");
+    // A mirror that has the entries helps.
+    let mirror = Log::start(publish(&entries(600)));
+    assert_exit(&run(&[log.url(), mirror.url()]), 3, "600 entries are those of its head");
+    let out = std::fs::read_to_string(dir.path().join("out.ndjson")).expect("the file of entries");
+    assert_eq!(out.lines().count(), 600);
+}
+
+#[test]
+fn a_smaller_head_is_told_and_is_no_lie() {
+    let dir = directory();
+    let log = Log::start(publish(&entries(700)));
+    let mirror = Log::start(publish(&entries(300)));
+    let run = |sources: &[&str]| once(dir.path(), &log::vkey(), sources, &["--check-only"]);
+    assert_exit(&run(&[log.url(), mirror.url()]), 0, "700 entries");
+    // The mirror always lagged; the log did not.
+    log.now_serves(publish(&entries(500)));
+    let told = run(&[log.url(), mirror.url()]);
+    assert_exit(&told, 1, "alarm: rollback");
+    assert!(files(dir.path(), "evidence").is_empty());
+    log.now_serves(publish(&entries(900)));
+    mirror.now_serves(publish(&entries(800)));
+    assert_exit(&run(&[mirror.url(), log.url()]), 0, "900 entries");
+}
+
+#[test]
+fn what_is_not_asked_for_is_checked_and_not_delivered() {
+    let dir = directory();
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    append(&server, dir.path(), 0..300);
+    let run = |arguments: &[&str]| {
+        std::fs::remove_file(dir.path().join("state.json")).ok();
+        once(dir.path(), &server.vkey, &[&grpc(&server)], arguments)
+    };
+    let keys = |output: &Output| -> Vec<u64> {
+        let (code, stdout, errors) = outcome(output);
+        assert_eq!(code, Some(0), "{errors}");
+        let index =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["index"].as_u64().expect("a number");
+        stdout.lines().map(index).collect()
+    };
+    assert_eq!(keys(&run(&[])), (0..300).collect::<Vec<_>>());
+    assert_eq!(keys(&run(&["--match", "/who=^eve$"])), (2..300).step_by(3).collect::<Vec<_>>());
+    assert_eq!(keys(&run(&["--match", "/who=^bob$", "--contains", ":250"])), [250]);
+    assert_eq!(keys(&run(&["--from", "290"])), (290..300).collect::<Vec<_>>());
+    assert_eq!(keys(&run(&["--from", "1000"])), [299]);
+    assert!(keys(&run(&["--check-only"])).is_empty());
+    let shell = run(&["--exec", "read -r line; echo \"${LOGWOOD_KEY##*#} $line\"", "--match", "/event=^17$"]);
+    assert_eq!(
+        outcome(&shell).1,
+        "17 {\"event\":17,\"who\":\"alice\"}\n".replace("alice", ["alice", "bob", "eve"][17 % 3])
+    );
+}
+
+#[test]
+fn an_entry_that_is_not_confirmed_stops_the_delivery_and_the_next_run_begins_with_it() {
+    let dir = directory();
+    let log = Log::start(publish(&entries(40)));
+    let hook = "echo \"$LOGWOOD_ALARM $LOGWOOD_ALARM_SUBJECT\" >> alarms; cat >> alarms";
+    let run = |command: &str| once(dir.path(), &log::vkey(), &[log.url()], &["--exec", command, "--on-alarm", hook]);
+    let failed = run("echo ${LOGWOOD_KEY##*#} >> keys; test ${LOGWOOD_KEY##*#} != 13");
+    assert_exit(&failed, 1, "alarm: undelivered");
+    assert_eq!(delivered(dir.path()), 13, "what came before is confirmed");
+    let alarms = std::fs::read_to_string(dir.path().join("alarms")).expect("the hook wrote it");
+    assert!(alarms.starts_with(&format!("undelivered {}\n{{", log::ORIGIN)), "{alarms}");
+    assert_exit(&run("echo ${LOGWOOD_KEY##*#} >> keys"), 0, "40 entries");
+    let keys = std::fs::read_to_string(dir.path().join("keys")).expect("the command wrote it");
+    let mut keys: Vec<u64> = keys.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(keys.iter().filter(|&&key| key == 13).count(), 7, "6 attempts, and one that was confirmed");
+    keys.dedup();
+    assert_eq!(keys, (0..40).collect::<Vec<_>>());
+}
+
+fn gzip(bytes: usize) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::copy(&mut std::io::repeat(b'a').take(bytes as u64), &mut encoder).expect("a Vec");
+    encoder.finish().expect("a Vec")
+}
+
+/// Writes what memory the monitor has had in use at most, when there is an alarm.
+const PEAK: &str = "sed -n 's/VmHWM:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/$PPID/status >> peak";
+
+#[test]
+fn a_source_that_buries_a_monitor_in_bytes_is_cut_off() {
+    let good = publish(&entries(600));
+    let bomb = Arc::new(gzip(1 << 30));
+    for (path, says) in [
+        ("checkpoint", "alarm: bad-answer"),
+        ("tile/1/000.p/2", "alarm: bad-answer"),
+        ("tile/entries/000", "alarm: bad-entry"),
+    ] {
+        for is_gzip in [true, false] {
+            let dir = directory();
+            let (resources, bomb) = (good.clone(), Arc::clone(&bomb));
+            let server = source::Server::start(move |asked, _| match resources.get(asked) {
+                Some(_) if asked == path && is_gzip => Answer::Gzip(bomb.to_vec()),
+                Some(_) if asked == path => Answer::Endless(vec![b'a'; 1 << 16]),
+                Some(body) => Answer::Body(body.clone()),
+                None => Answer::Status(404),
+            });
+            let mirror = Log::start(good.clone());
+            let arguments = ["--check-only", "--on-alarm", PEAK];
+            let output = once(dir.path(), &log::vkey(), &[&server.url, mirror.url()], &arguments);
+            assert_exit(&output, 3, says);
+            assert_exit(&output, 3, "600 entries are those of its head");
+            let peaks = std::fs::read_to_string(dir.path().join("peak")).expect("the hook wrote it");
+            let peaks: Vec<u64> = peaks.lines().map(|line| line.parse().expect("KiB")).collect();
+            assert!(!peaks.is_empty() && peaks.iter().all(|&peak| peak < 200 * 1024), "{peaks:?} KiB");
+        }
+    }
+}
+
+#[test]
+fn a_running_monitor_tells_how_it_is_and_ends_at_a_signal() {
+    let dir = directory();
+    let log = Log::start(publish(&entries(300)));
+    let mut command = monitor(
+        dir.path(),
+        &log::vkey(),
+        &[log.url()],
+        &["--check-only", "--listen", "127.0.0.1:0", "--interval", "1"],
+    );
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let line = lines.next().expect("a line").expect("text");
+    let address = line.strip_prefix("serving HTTP on ").expect("the address").to_owned();
+    assert_eq!(raw::get(&address, "/healthz").body, b"ok\n");
+    let metrics = || String::from_utf8(raw::get(&address, "/metrics").body).expect("text");
+    while !metrics().contains(&format!("logwood_monitor_entries{{log=\"{}\"}} 300", log::ORIGIN)) {}
+    let mut spoilt = publish(&entries(300));
+    spoilt.get_mut("checkpoint").expect("there").truncate(90);
+    log.now_serves(spoilt);
+    while !metrics().contains("logwood_monitor_alarms_active{kind=\"bad-signature\"} 1") {}
+    let second = once(dir.path(), &log::vkey(), &[log.url()], &[]);
+    assert_exit(&second, 1, "another monitor uses the state");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::TERM).expect("it is ours");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3), "it tells of the worst alarm");
+}
