@@ -24,9 +24,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use log::{Resources, entries, publish};
 use logwood_merkle::Hash;
-use logwood_note::{Checkpoint, Evidence};
+use logwood_note::{Checkpoint, CosigningKey, Evidence, PrivateKey, SignatureType, SignedNote, assemble_note};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sha2::Digest as _;
 use source::Answer;
 use tempfile::TempDir;
 
@@ -105,9 +106,28 @@ fn delivered(dir: &Path) -> u64 {
     state["logs"][0]["size"].as_u64().unwrap_or(0)
 }
 
-fn kill(child: &mut Child) {
-    child.kill().expect("it is ours");
-    child.wait().expect("it is ours");
+/// A monitor that goes on. SIGKILL when dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(command.spawn().expect("it starts"))
+    }
+
+    /// SIGTERM; its exit status.
+    fn stop(mut self) -> Option<i32> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("it is ours");
+        self.0.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have stopped already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What a webhook was sent.
@@ -166,7 +186,7 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
         let mut seen: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         for life in 0..=KILLS {
             let start = delivered(dir.path());
-            let mut child = monitor(dir.path(), &server.vkey, &[&tiles, &grpc], &arguments).spawn().expect("it starts");
+            let running = Running::start(monitor(dir.path(), &server.vkey, &[&tiles, &grpc], &arguments));
             // It begins where the state is: what was confirmed is not repeated, and what was not is not passed over.
             let mut next = start;
             let gate = start + 1 + (life as u64 * 13) % 60;
@@ -177,20 +197,17 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
                 if let Some(before) = seen.insert(post.index, post.body.clone()) {
                     assert_eq!(before, post.body);
                 }
-                let is_last = life == KILLS && next == ENTRIES as u64;
                 if life < KILLS && next == gate {
                     // With and without the answer: the monitor is somewhere between two writes either way.
                     if life % 2 == 0 {
                         post.confirm();
-                        kill(&mut child);
-                    } else {
-                        kill(&mut child);
                     }
+                    drop(running);
                     break;
                 }
                 post.confirm();
-                if is_last {
-                    stop(&mut child);
+                if next == ENTRIES as u64 {
+                    assert_eq!(running.stop(), Some(0));
                     break;
                 }
             }
@@ -215,13 +232,6 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
 fn base64(bytes: &[u8]) -> String {
     use ::base64::Engine as _;
     ::base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// SIGTERM, and an orderly end.
-fn stop(child: &mut Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::TERM).expect("it is ours");
-    assert!(child.wait().expect("it ends").success());
 }
 
 #[test]
@@ -327,9 +337,9 @@ struct Log {
 impl Log {
     fn start(resources: Resources) -> Self {
         let resources = Arc::new(Mutex::new(resources));
-        let served = Arc::clone(&resources);
+        let shared = Arc::clone(&resources);
         let server = source::Server::start(move |path, _| {
-            let resources = served.lock().expect("no panic");
+            let resources = shared.lock().expect("no panic");
             resources.get(path).map_or(Answer::Status(404), |body| Answer::Body(body.clone()))
         });
         Self { resources, server }
@@ -480,8 +490,9 @@ fn a_running_monitor_tells_how_it_is_and_ends_at_a_signal() {
         &[log.url()],
         &["--check-only", "--listen", "127.0.0.1:0", "--interval", "1"],
     );
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    command.stderr(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut lines = BufReader::new(running.0.stderr.take().expect("piped")).lines();
     let line = lines.next().expect("a line").expect("text");
     let address = line.strip_prefix("serving HTTP on ").expect("the address").to_owned();
     assert_eq!(raw::get(&address, "/healthz").body, b"ok\n");
@@ -493,7 +504,80 @@ fn a_running_monitor_tells_how_it_is_and_ends_at_a_signal() {
     while !metrics().contains("logwood_monitor_alarms_active{kind=\"bad-signature\"} 1") {}
     let second = once(dir.path(), &log::vkey(), &[log.url()], &[]);
     assert_exit(&second, 1, "another monitor uses the state");
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::TERM).expect("it is ours");
-    assert_eq!(child.wait().expect("it ends").code(), Some(3), "it tells of the worst alarm");
+    assert_eq!(running.stop(), Some(3), "it tells of the worst alarm");
+}
+
+/// SHA-256 of the origin, which names it at a witness (C2SP tlog-witness).
+fn origin_path() -> String {
+    let digest = sha2::Sha256::digest(log::ORIGIN);
+    digest.iter().fold(String::new(), |path, byte| path + &format!("{byte:02x}"))
+}
+
+#[test]
+fn a_witness_that_saw_another_history_is_a_vantage_point() {
+    let dir = directory();
+    let log = Log::start(publish(&entries(600)));
+    let other_head = |size: usize| {
+        let mut changed = entries(size);
+        changed[3] = b"nothing happened".to_vec();
+        publish(&changed)["checkpoint"].clone()
+    };
+    let at = |note: Vec<u8>| Log::start([(format!("{}/checkpoint", origin_path()), note)].into());
+    for (note, status, evidence) in [
+        (publish(&entries(500))["checkpoint"].clone(), 0, ""),
+        (publish(&entries(600))["checkpoint"].clone(), 0, ""),
+        (other_head(600), 3, "evidence-a"),
+        (other_head(500), 3, "evidence-b"),
+        (other_head(512), 3, "evidence-b"),
+    ] {
+        let witness = at(note);
+        let dir = dir.path().join(format!("{status}{evidence}"));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let sources = [log.url(), &format!("witness+{}", witness.url())];
+        let seen = once(&dir, &log::vkey(), &sources, &["--check-only"]);
+        assert_exit(&seen, status, "600 entries are those of its head of size 600");
+        assert_eq!(files(&dir, "evidence").is_empty(), status == 0);
+        assert!(files(&dir, evidence).iter().all(|file| judge(file, &log::vkey()).0 == Some(3)));
+    }
+}
+
+/// The checkpoint of so many entries, cosigned.
+fn cosigned(size: usize, witness: &CosigningKey, seconds: i64) -> Resources {
+    let mut resources = publish(&entries(size));
+    let note = SignedNote::parse(&resources["checkpoint"]).expect("a note");
+    let line = witness.cosign(note.text(), seconds.try_into().expect("after 1970")).expect("a checkpoint");
+    let lines: Vec<_> = note.signatures().iter().cloned().chain([line]).collect();
+    resources.insert("checkpoint".into(), assemble_note(note.text(), &lines).expect("a note"));
+    resources
+}
+
+#[test]
+fn a_policy_is_held_to() {
+    let dir = directory();
+    let key = PrivateKey::from_seed("witness.test/w", SignatureType::Ed25519Cosignature, &[3; 32]).expect("a name");
+    let witness: CosigningKey = key.try_into().expect("it cosigns");
+    let vkey = witness.verifier().to_string();
+    let policy = format!("log {}\nwitness w {vkey}\nquorum w\n", log::vkey());
+    std::fs::write(dir.path().join("policy"), policy).expect("written");
+    let run = |url: &str, more: &[&str]| {
+        let arguments = [&["--policy", "policy", "--check-only"], more].concat();
+        once(dir.path(), &log::vkey(), &[url], &arguments)
+    };
+    let log = Log::start(publish(&entries(600)));
+    let alone = run(log.url(), &[]);
+    assert_exit(&alone, 1, "alarm: no-quorum");
+    assert_eq!(delivered(dir.path()), 0, "a head without quorum is not followed");
+    let now = jiff::Timestamp::now().as_second();
+    log.now_serves(cosigned(600, &witness, now - 100));
+    assert_exit(&run(log.url(), &["--max-age", "3600"]), 0, "600 entries");
+    assert_exit(&run(log.url(), &["--max-age", "50"]), 1, "alarm: stale");
+    // An old head again is an old head. That its witness says it has seen no more, later, is the witness's fault.
+    log.now_serves(cosigned(500, &witness, now - 200));
+    assert_exit(&run(log.url(), &[]), 1, "alarm: rollback");
+    assert!(files(dir.path(), "evidence").is_empty());
+    log.now_serves(cosigned(500, &witness, now - 50));
+    assert_exit(&run(log.url(), &[]), 3, "alarm: rollback");
+    let [file] = &files(dir.path(), "evidence-d")[..] else { panic!("one file of kind d") };
+    assert_eq!(judge(file, &vkey).0, Some(3));
+    assert_eq!(judge(file, &log::vkey()).0, Some(1), "the log did nothing wrong");
 }

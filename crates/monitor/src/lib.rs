@@ -8,6 +8,11 @@
 //! State machines come first and transports second: what decides takes its time, its disk and its requests from
 //! outside, so that tests can drive it through everything that a clock, a disk or a peer may do.
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "an `expect` states a local invariant; a panic that a caller can cause is documented"
+)]
+
 mod connections;
 pub mod failure;
 pub mod follow;

@@ -35,7 +35,7 @@ pub struct Source {
 
 enum Kind {
     Tiles(tiles::Source),
-    Server(grpc::Server),
+    Server(Box<grpc::Server>),
     /// Only its checkpoint is asked for.
     Witness(tiles::Source),
 }
@@ -71,7 +71,7 @@ impl Source {
                 let (scheme, tls) =
                     if scheme == "grpc" { ("http", TlsOptions::default()) } else { ("https", tls.clone()) };
                 let server = grpc::Server::new(format!("{scheme}://{host}"), log.to_owned(), tls);
-                Ok(vec![Self { name, kind: Kind::Server(server) }])
+                Ok(vec![Self { name, kind: Kind::Server(Box::new(server)) }])
             }
             "witness+http" | "witness+https" => {
                 let prefix = text["witness+".len()..].trim_end_matches('/');

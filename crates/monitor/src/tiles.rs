@@ -205,6 +205,10 @@ impl Source {
     /// # Errors
     ///
     /// [`Failure`], once asking again does not help.
+    ///
+    /// # Panics
+    ///
+    /// If there are more.
     pub async fn check_bundle(&self, index: u64, leaves: &[Hash]) -> Result<(), Failure> {
         let width = u16::try_from(leaves.len()).expect("at most 256");
         let path = TilePath::Entries { index, width }.to_string();

@@ -17,7 +17,9 @@ fn signed(branch: bool, size: u64) -> SignedHead {
 
 fn range(branch: bool, size: u64) -> CompactRange {
     let mut range = CompactRange::new();
-    leaves(branch, size).into_iter().for_each(|leaf| range.append(leaf, |_, _| ()));
+    for leaf in leaves(branch, size) {
+        range.append(leaf, |_, _| ());
+    }
     range
 }
 

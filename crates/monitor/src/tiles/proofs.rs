@@ -62,11 +62,11 @@ impl Source {
                 missing.push(key);
             }
         }
-        let fetches = missing.into_iter().map(|(tile, width)| async move {
+        let requests = missing.into_iter().map(|(tile, width)| async move {
             let nodes = self.tile(tile, width).await?;
             Ok::<_, Failure>(((tile, width), nodes))
         });
-        let fetched: Vec<_> = stream::iter(fetches).buffer_unordered(PARALLEL).try_collect().await?;
+        let fetched: Vec<_> = stream::iter(requests).buffer_unordered(PARALLEL).try_collect().await?;
         tiles.extend(fetched);
         let hash = |&id: &NodeId| {
             let (tile, sub_level, offset) = TileId::of_node(id);

@@ -15,6 +15,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 ///
 /// * `retry_after` - what the server asked for.
 /// * `random` - any number: the jitter that keeps many clients from coming back at once.
+#[must_use]
 pub fn wait(failures: u32, retry_after: Option<Duration>, random: u32) -> Option<Duration> {
     if failures >= ATTEMPTS_MAX {
         return None;
@@ -25,6 +26,7 @@ pub fn wait(failures: u32, retry_after: Option<Duration>, random: u32) -> Option
 }
 
 /// The seconds of a `Retry-After` field (RFC 9110 §10.2.3). Its other form, a date, counts as absent.
+#[must_use]
 pub fn parse_retry_after(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
