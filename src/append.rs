@@ -333,7 +333,8 @@ impl Job<'_> {
             return Ok(());
         }
         let within = Duration::from_secs(self.args.settle_within);
-        let Some(head) = prove::settle(&self.client, HeadLevel::Published, within).await? else {
+        let level = self.client.least_level().max(HeadLevel::Published);
+        let Some(head) = prove::settle(&self.client, level, within).await? else {
             return Ok(());
         };
         let sentence = prove::settled_sentence(&head);

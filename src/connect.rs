@@ -10,7 +10,7 @@ use logwood_proto::v1::HeadLevel;
 use serde_json::{Value, json};
 
 use crate::failure::{Usage, VerificationFailed};
-use crate::output;
+use crate::{output, trust};
 
 /// Server, log, and what is trusted of them.
 #[derive(Debug, Args)]
@@ -24,6 +24,10 @@ pub(crate) struct ConnectArgs {
     /// The log's verifier key. Without it the first contact pins the key, with a warning; later ones accept no other.
     #[arg(long, env = "LOGWOOD_VKEY", value_name = "VKEY")]
     vkey: Option<VerifierKey>,
+    /// A policy file (C2SP tlog-policy): the log is one of its logs, and heads and receipts have its quorum of witnesses.
+    /// With --vkey as well, only that log of it is trusted.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Where pinned keys, the last verified heads, and heads of receipts that are not settled are kept. Commands that
     /// run at once may share it [default: under `XDG_STATE_HOME`].
     #[arg(long, value_name = "DIR")]
@@ -51,6 +55,7 @@ impl ConnectArgs {
         };
         let options = ClientOptions {
             vkey: self.vkey.clone(),
+            policy: self.policy.as_deref().map(trust::read_policy).transpose()?,
             state_dir: Some(state_dir),
             tls: TlsOptions { ca: self.tls_ca.clone(), identity: self.tls_cert.clone().zip(self.tls_key.clone()) },
             ..ClientOptions::new(&self.server, &self.log)
@@ -80,13 +85,14 @@ pub(crate) struct LevelArgs {
 }
 
 impl LevelArgs {
-    /// Unspecified if none is asked for: the latest head, whatever its level.
-    pub(crate) fn level(self) -> HeadLevel {
-        match self {
+    /// Unspecified if none is asked for, not by a policy either: the latest head, whatever its level.
+    pub(crate) fn level(self, client: &Client) -> HeadLevel {
+        let level = match self {
             Self { witnessed: true, .. } => HeadLevel::Witnessed,
             Self { published: true, .. } => HeadLevel::Published,
             _ => HeadLevel::Unspecified,
-        }
+        };
+        level.max(client.least_level())
     }
 }
 

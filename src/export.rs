@@ -62,7 +62,8 @@ pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(leaves.len() as u64);
     }
     bar.finish_and_clear();
-    let (proof, head) = client.range_proof(LeafIndex(first), &leaves).await.map_err(connect::failed)?;
+    let (proof, head) =
+        client.range_proof(LeafIndex(first), &leaves, client.least_level()).await.map_err(connect::failed)?;
     let proof = RangeFile { range: args.range, left: proof.left, right: proof.right, checkpoint: head.note.to_vec() };
     file.finish()?;
     files::write_synced(&args.out.join(RANGE_PROOF_FILE), &proof.to_bytes())?;

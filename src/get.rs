@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Args;
 use logwood_client::Which;
 use logwood_merkle::{Hash, LeafIndex};
-use logwood_proto::v1::HeadLevel;
 
 use crate::connect::{self, ConnectArgs};
 use crate::{files, output};
@@ -56,7 +55,7 @@ pub(crate) async fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
         _ => unreachable!("clap demands one of the two"),
     };
     let client = args.connect.connect().await?;
-    let entry = client.entry(which, HeadLevel::Unspecified).await.map_err(connect::failed)?;
+    let entry = client.entry(which, client.least_level()).await.map_err(connect::failed)?;
     if let Some(path) = &args.receipt {
         files::write(path, &entry.receipt.to_bytes())?;
     }

@@ -40,7 +40,7 @@ pub(crate) struct HeadArgs {
 /// As [`connect::failed`] sorts them.
 pub(crate) async fn run(args: HeadArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.connect().await?;
-    let head = client.head_of_level(args.level.level()).await.map_err(connect::failed)?;
+    let head = client.head_of_level(args.level.level(&client)).await.map_err(connect::failed)?;
     if let Some(path) = &args.out {
         files::write_synced(path, &head.note)?;
     }

@@ -82,7 +82,7 @@ pub(crate) async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
     // What is wrong with a file is told before the server is asked.
     if let Some(index) = index {
         let client = args.connect.connect().await?;
-        let found = client.entry(Which::Index(LeafIndex(*index)), args.level.level()).await;
+        let found = client.entry(Which::Index(LeafIndex(*index)), args.level.level(&client)).await;
         let found = found.map_err(connect::failed)?;
         print_receipt(&args, &found.receipt, &found.head)?;
     } else if let Some(path) = entry {
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
         since(path, &args).await?;
     } else {
         let client = args.connect.connect().await?;
-        let level = args.level.level().max(HeadLevel::Published);
+        let level = args.level.level(&client).max(HeadLevel::Published);
         let settled = settle(&client, level, Duration::from_secs(args.settle_within)).await?;
         match settled {
             Some(head) if args.connect.json => output::json(&connect::head_json(&head)?)?,
@@ -132,7 +132,7 @@ async fn find(path: &Path, args: &ProveArgs) -> anyhow::Result<(Receipt, Verifie
     }
     let client = args.connect.connect().await?;
     let leaf = Hash::leaf(&entry);
-    match args.level.level() {
+    match args.level.level(&client) {
         HeadLevel::Unspecified => client.receipt(leaf, None).await.map_err(connect::failed),
         level => {
             let found = client.entry(Which::Leaf(leaf), level).await.map_err(connect::failed)?;
@@ -146,12 +146,12 @@ async fn refresh(path: &Path, args: &ProveArgs) -> anyhow::Result<(Receipt, Veri
     let refused = |error: &(dyn std::error::Error + 'static)| VerificationFailed::new(error);
     let old = Receipt::parse(&files::read(path, RECEIPT_BYTES_MAX)?).map_err(|error| refused(&error))?;
     let client = args.connect.connect().await?;
-    let found = client.entry(Which::Index(old.index), args.level.level()).await.map_err(connect::failed)?;
+    let found = client.entry(Which::Index(old.index), args.level.level(&client)).await.map_err(connect::failed)?;
     let checkpoint = old.verify(&found.bytes, client.key(), None).map_err(|error| refused(&error))?;
     let (one, other) = (checkpoint.head, found.head.head);
     let (older, newer) = if one.size <= other.size { (one, other) } else { (other, one) };
     client.consistency_of(&older, &newer).await.map_err(connect::failed)?;
-    if newer != other && args.level.level() == HeadLevel::Unspecified {
+    if newer != other && args.level.level(&client) == HeadLevel::Unspecified {
         return Err(behind(&newer, &older));
     }
     Ok((Receipt { extra: old.extra, ..found.receipt }, found.head))
@@ -161,7 +161,7 @@ async fn since(path: &Path, args: &ProveArgs) -> anyhow::Result<()> {
     let note = files::read(path, NOTE_BYTES_MAX)?;
     let client = args.connect.connect().await?;
     let old = Checkpoint::open(&note, client.key(), None).map_err(|error| VerificationFailed::new(&error))?;
-    let head = client.head_of_level(args.level.level()).await.map_err(connect::failed)?;
+    let head = client.head_of_level(args.level.level(&client)).await.map_err(connect::failed)?;
     if old.head.size > head.head.size {
         return Err(behind(&old.head, &head.head));
     }

@@ -1,6 +1,6 @@
-//! Whom a command that judges files trusts: keys, a policy, or both.
+//! Whom a command trusts: keys, a policy, or both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use logwood_note::policy::POLICY_BYTES_MAX;
@@ -58,9 +58,16 @@ impl TrustArgs {
     }
 
     fn policy_file(&self) -> anyhow::Result<Option<Policy>> {
-        let Some(path) = &self.policy else { return Ok(None) };
-        let policy = Policy::parse(&files::read(path, POLICY_BYTES_MAX)?);
-        let usage = |error| Usage { problem: format!("{}: {error}", path.display()) };
-        Ok(Some(policy.map_err(usage)?))
+        self.policy.as_deref().map(read_policy).transpose()
     }
+}
+
+/// The policy in the file at `path`.
+///
+/// # Errors
+///
+/// [`Usage`] with the line if it is malformed.
+pub(crate) fn read_policy(path: &Path) -> anyhow::Result<Policy> {
+    let policy = Policy::parse(&files::read(path, POLICY_BYTES_MAX)?);
+    Ok(policy.map_err(|error| Usage { problem: format!("{}: {error}", path.display()) })?)
 }

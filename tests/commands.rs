@@ -229,3 +229,44 @@ fn logs_are_made_and_described() {
     assert_eq!(names, [json!("default"), json!("lean")]);
     server.stop();
 }
+
+#[test]
+fn a_policy_says_which_log_and_how_many_witnesses() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    let user = User { server: &server, dir: dir.path() };
+    let other = user.ok(&["keys", "generate", "--name", "other.example", "--out", "other"]);
+    let witness = user.ok(&["keys", "generate", "--type", "ml-dsa-44", "--name", "w.example", "--out", "w"]);
+    let (other, witness) = (other.trim(), witness.trim());
+    user.write("alone", format!("log {}\nquorum none\n", server.vkey).as_bytes());
+    // The server says which of the two its log is.
+    user.write("two", format!("log {other}\nlog {}\nquorum none\n", server.vkey).as_bytes());
+    user.write("others", format!("log {other}\nquorum none\n").as_bytes());
+    user.write("witnessed", format!("log {}\nwitness w {witness}\nquorum w\n", server.vkey).as_bytes());
+    user.write("malformed", b"quorum none");
+    user.write("lines", b"a\nb\n");
+
+    for policy in ["alone", "two"] {
+        user.ok(&["append", "--policy", policy, "--receipts", "receipts", "lines"]);
+        assert_eq!(user.ok(&["get", "--policy", policy, "0"]), "a");
+        user.ok(&["prove", "--policy", policy, "1", "--out", "receipt"]);
+        user.ok(&["export", "--policy", policy, "--range", "0..2", "--out", "range"]);
+        user.ok(&["verify", "--policy", policy, "--range", "range"]);
+        user.write("b", b"b");
+        user.ok(&["verify", "--policy", policy, "receipt", "b"]);
+    }
+    // Another log's key vouches for nothing here.
+    assert_eq!(user.run(&["head", "--policy", "others", "--client-state", "new"]).0, Some(3));
+    assert_eq!(user.run(&["head", "--policy", "alone", "--vkey", other]).0, Some(2));
+    let (code, _, err) = user.run(&["head", "--policy", "malformed"]);
+    assert!(code == Some(2) && err.contains("policy line 1"), "{err}");
+    assert_eq!(user.run(&["head", "--policy", "missing"]).0, Some(1));
+
+    // This log has no witnesses, so nothing that it has is good under a policy with a quorum.
+    for arguments in [&["head"][..], &["get", "0"], &["prove", "0"], &["export", "--range", "0..2", "--out", "x"]] {
+        let (code, out, err) = user.run(&[arguments, &["--policy", "witnessed"]].concat());
+        assert!(code == Some(1) && out.is_empty(), "{arguments:?}: {out}{err}");
+    }
+    assert_eq!(user.run(&["verify", "--policy", "witnessed", "receipt", "b"]).0, Some(3));
+    assert_eq!(user.run(&["append", "--policy", "witnessed", "lines"]).0, Some(1), "logged, but not settled");
+}

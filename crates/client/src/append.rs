@@ -114,8 +114,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::append`]; [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has none
-    /// to wait for.
+    /// As [`Client::append`], [`ClientError::Verification`] also if a head that is said to be witnessed does not satisfy
+    /// the policy; [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
     pub async fn append_until(
         &self,
         entry: Bytes,
@@ -143,6 +143,7 @@ impl Client {
             Err(error) => return Err(self.judge_refusal(error, known.as_ref()).await),
         };
         let head = self.accept(head, known.as_ref(), (true, Store::Soon)).await?;
+        self.require_level(&head, head.level.min(level))?;
         let proof = hashes("inclusion", &proof)?;
         let index = LeafIndex(index);
         inclusion(leaf, index, &head.head, &proof)?;

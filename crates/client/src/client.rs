@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logwood_note::{LogName, VerifierKey};
+use logwood_note::{LogName, Policy, VerifierKey};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use crate::retry::{Attempts, SystemTiming, Timing};
 use crate::state::{KeySource, Remembered, StateFile};
 use crate::tls::TlsOptions;
 use crate::verify::signed_head;
-use crate::{ClientError, VerifiedHead};
+use crate::{ClientError, VerifiedHead, policy};
 
 /// The generated client.
 pub(crate) type Rpc = LogServiceClient<Channel>;
@@ -45,6 +45,8 @@ pub struct ClientOptions {
     pub log: String,
     /// The key to trust. Without, the one remembered; without that, the server's own, which is then pinned.
     pub vkey: Option<VerifierKey>,
+    /// Whom to trust besides, or instead of `vkey`: the logs that it lists, and its quorum for witnessed heads.
+    pub policy: Option<Policy>,
     /// Directory that remembers keys and verified heads, and may be shared. `None`: nothing outlives the client.
     pub state_dir: Option<PathBuf>,
     /// How long after its beginning a call may begin another attempt, each of which takes at most 30 seconds. Only what
@@ -60,7 +62,7 @@ impl ClientOptions {
     pub fn new(server: impl Into<String>, log: impl Into<String>) -> Self {
         let (server, log) = (server.into(), log.into());
         let (retry_within, tls) = (Duration::from_secs(30), TlsOptions::default());
-        Self { server, log, vkey: None, state_dir: None, retry_within, tls }
+        Self { server, log, vkey: None, policy: None, state_dir: None, retry_within, tls }
     }
 }
 
@@ -74,6 +76,7 @@ struct Inner {
     server: String,
     log: String,
     key: VerifierKey,
+    policy: Option<Policy>,
     source: KeySource,
     rpc: Rpc,
     retry_within: Duration,
@@ -113,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// * [`ClientError::BadOption`] for a malformed URL or log name.
+    /// * [`ClientError::BadOption`] for a malformed URL or log name, and a key or policy that is not this log's.
     /// * [`ClientError::Unreachable`] if there is no server.
     /// * [`ClientError::State`] if what is remembered cannot be read.
     /// * [`ClientError::Rejected`] if a key has to be pinned and there is no such log.
@@ -128,12 +131,13 @@ impl Client {
     ///
     /// As [`Client::connect`].
     pub async fn connect_with(options: ClientOptions, timing: Arc<dyn Timing>) -> Result<Self, ClientError> {
-        let ClientOptions { server, log, vkey, state_dir, retry_within, tls } = options;
+        let ClientOptions { server, log, vkey, policy, state_dir, retry_within, tls } = options;
         let log = log
             .parse::<LogName>()
             .map_err(|error| ClientError::BadOption { option: "log", message: error.to_string() })?
             .to_string();
         let rpc = LogServiceClient::new(open_channel(&server, &tls).await?);
+        let (policy, vkey) = policy::choose(policy, vkey, (&server, &log, &rpc)).await?;
         let state = state_dir.map(|directory| StateFile::new(&directory, &server, &log));
         let remembered = state.as_ref().map(|state| state.load(vkey.as_ref())).transpose()?.flatten();
 
@@ -155,6 +159,7 @@ impl Client {
             server,
             log,
             key,
+            policy,
             source,
             rpc,
             retry_within,
@@ -175,6 +180,11 @@ impl Client {
     #[must_use]
     pub fn key(&self) -> &VerifierKey {
         &self.inner.key
+    }
+
+    /// The policy, for this log alone.
+    pub(crate) fn policy(&self) -> Option<&Policy> {
+        self.inner.policy.as_ref()
     }
 
     /// Whether the key came from the server just now: the caller should be told, and compare it elsewhere.

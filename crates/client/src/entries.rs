@@ -80,6 +80,7 @@ impl Client {
     /// The range proof of the entries from index `first` on, whose leaf hashes the caller has, and the head it leads to.
     ///
     /// * `leaves` - not empty. Without them a range proof cannot be judged.
+    /// * `level` - what the head must have reached at least.
     ///
     /// # Errors
     ///
@@ -90,13 +91,20 @@ impl Client {
         &self,
         first: LeafIndex,
         leaves: &[Hash],
+        level: v1::HeadLevel,
     ) -> Result<(RangeProof, VerifiedHead), ClientError> {
+        // The proof to a head of some level leads to its tree, and the latest head may be larger.
+        let target = if level <= v1::HeadLevel::Signed { None } else { Some(self.head_of_level(level).await?) };
+        let end_index = first.0.saturating_add(leaves.len() as u64);
+        if let Some(head) = target.as_ref().filter(|head| head.head.size.0 < end_index) {
+            return Err(beyond(head));
+        }
         let known = self.remembered();
         let request = v1::GetRangeProofRequest {
             log: self.log(),
             first_index: first.0,
-            end_index: first.0.saturating_add(leaves.len() as u64),
-            size: 0,
+            end_index,
+            size: size_of(target.as_ref()),
             known_size: size_of(known.as_ref()),
         };
         let answer = self.retrying(|mut rpc| {
@@ -107,10 +115,25 @@ impl Client {
             Ok(answer) => answer,
             Err(error) => return Err(self.judge_refusal(error, known.as_ref()).await),
         };
-        let head = self.accept(head, known.as_ref(), (false, Store::Now)).await?;
+        let latest = self.accept(head, known.as_ref(), (false, Store::Now)).await?;
+        let head = target.unwrap_or(latest);
         let proof = required_range(range_proof.as_ref())?;
         run(first, leaves, &head.head, &proof)?;
         Ok((proof, head))
+    }
+}
+
+/// A head of the level that was asked for does not cover the range yet.
+fn beyond(head: &VerifiedHead) -> ClientError {
+    let (size, level) = (head.head.size.0, head.level.as_str_name());
+    ClientError::Rejected {
+        code: tonic::Code::OutOfRange,
+        reason: Some(logwood_proto::Reason::BeyondHead.as_str().to_owned()),
+        size: Some(size),
+        retry_after: None,
+        message: format!(
+            "the log's latest head of level {level} has size {size}, so the range is beyond it; ask again"
+        ),
     }
 }
 

@@ -70,14 +70,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::head`]; [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has none.
+    /// As [`Client::head`], [`ClientError::Verification`] also if a witnessed head does not satisfy the policy;
+    /// [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
     pub async fn head_of_level(&self, level: v1::HeadLevel) -> Result<VerifiedHead, ClientError> {
         if level <= v1::HeadLevel::Signed {
             return self.head().await;
         }
         // The size of the remembered head may be beyond any published one.
         let head = signed_head(self.tree_head(level, 0).await?, self.key(), None, None)?;
-        require_level(&head, level)?;
+        self.require_level(&head, level)?;
         self.join(&head).await?;
         self.remember(Store::Now).await?;
         Ok(head)
@@ -181,15 +182,6 @@ impl Client {
         }
         self.joined(latest.as_ref(), head)
     }
-}
-
-/// Checks the level that an answer claims.
-pub(crate) fn require_level(head: &VerifiedHead, level: v1::HeadLevel) -> Result<(), ClientError> {
-    if head.level < level {
-        let (asked, answered) = (level.as_str_name(), head.level.as_str_name());
-        return Err(ClientError::failed(format!("a head of level {asked} was asked for, the answer's has {answered}")));
-    }
-    Ok(())
 }
 
 /// Checks `message`, which follows `previous` in a list or stream of published heads.
@@ -296,7 +288,7 @@ impl HeadWatch {
                 Ok(message) => {
                     let least = self.previous.is_none().then_some(self.from);
                     let head = follows(&self.client, message.head, self.previous.as_ref(), least)?;
-                    require_level(&head, self.level)?;
+                    self.client.require_level(&head, self.level)?;
                     self.previous = Some(head.clone());
                     self.arrived = Some(head);
                 }

@@ -5,7 +5,8 @@
 //!                                              └── then remembered, in memory and in the state directory
 //! ```
 //!
-//! A [`Client`] trusts one key. It is named by the caller, or pinned on first contact as ssh does it.
+//! A [`Client`] follows a log with one key. It is named by the caller or the caller's policy, or pinned on first contact
+//! as ssh does it. With a policy, heads that are given out as witnessed have its quorum.
 //! [`ClientError::Verification`] says that a check failed; every other error says only that there is no answer.
 //! What is not verified, because no proof could, comes from methods that are named `..._unverified`.
 
@@ -16,6 +17,7 @@ mod entries;
 mod error;
 mod heads;
 mod memory;
+mod policy;
 mod read;
 mod retry;
 mod settle;

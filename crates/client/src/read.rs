@@ -7,7 +7,6 @@ use logwood_proto::{hash, hashes, v1};
 
 use crate::client::{Store, size_of};
 use crate::entries::required_range;
-use crate::heads::require_level;
 use crate::verify::{inclusion, multiproof, run, signed_head};
 use crate::{Client, ClientError, VerifiedHead};
 
@@ -84,7 +83,7 @@ impl Client {
             self.accept(head, known.as_ref(), (false, Store::Now)).await?
         } else {
             let head = signed_head(head, self.key(), None, None)?;
-            require_level(&head, level)?;
+            self.require_level(&head, level)?;
             self.join(&head).await?;
             self.remember(Store::Now).await?;
             head

@@ -9,7 +9,6 @@ use std::time::Duration;
 use logwood_proto::v1;
 
 use crate::client::Store;
-use crate::heads::require_level;
 use crate::retry::Attempts;
 use crate::verify::signed_head;
 use crate::{Client, ClientError, VerifiedHead};
@@ -98,7 +97,7 @@ impl Client {
         let mut heads = answer.into_inner();
         while let Some(message) = heads.message().await.map_err(|status| self.status(&status))? {
             let head = signed_head(message.head, self.key(), None, None)?;
-            require_level(&head, level)?;
+            self.require_level(&head, level)?;
             // A smaller one was not asked for, and proves nothing.
             if head.head.size >= largest.head.size {
                 return Ok(head);

@@ -187,7 +187,7 @@ async fn an_answer_of_ok_with_nothing_is_caught() {
     proxy.script("GetInclusionProofs", nothing::<v1::GetInclusionProofsResponse>());
     assert_caught("GetInclusionProofs", victim.multiproof(&[LeafIndex(0)]).await);
     proxy.script("GetRangeProof", nothing::<v1::GetRangeProofResponse>());
-    assert_caught("GetRangeProof", victim.range_proof(LeafIndex(3), &[leaf]).await);
+    assert_caught("GetRangeProof", victim.range_proof(LeafIndex(3), &[leaf], HeadLevel::Unspecified).await);
     proxy.script("GetConsistencyProof", nothing::<v1::GetConsistencyProofResponse>());
     assert_caught("GetConsistencyProof", victim.consistency(TreeSize(3), TreeSize(7)).await);
     proxy.script("DescribeLog", nothing::<v1::DescribeLogResponse>());

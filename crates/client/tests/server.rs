@@ -38,7 +38,8 @@ async fn what_was_appended_is_read_and_proved() {
         }
     }
     let leaves: Vec<_> = (3..19).map(|number| Hash::leaf(&entry(number))).collect();
-    let (proof, head) = client.range_proof(LeafIndex(3), &leaves).await.expect("a verified range proof");
+    let (proof, head) =
+        client.range_proof(LeafIndex(3), &leaves, HeadLevel::Unspecified).await.expect("a verified range proof");
     range::verify(LeafIndex(3), &leaves, &head.head, &proof).expect("a proof that verifies offline");
     let indices = [0, 5, 6, 21].map(LeafIndex);
     assert_eq!(client.multiproof(&indices).await.expect("a verified multiproof").leaves.len(), 4);
