@@ -79,8 +79,9 @@ pub(crate) struct LevelArgs {
     /// Under a published head: one that is kept in the history and shown to everybody.
     #[arg(long)]
     published: bool,
-    /// Under a published head with a quorum of the log's witnesses. A log without witnesses has none.
-    #[arg(long, conflicts_with = "published")]
+    /// Under a published head that satisfies the policy of --policy, whatever the server says of it. What a policy with a
+    /// quorum asks for in any case.
+    #[arg(long, conflicts_with = "published", requires = "policy")]
     witnessed: bool,
 }
 

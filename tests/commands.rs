@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Server, logwood, outcome};
 use logwood_merkle::Hash;
-use logwood_note::{Checkpoint, Receipt, VerifierKey};
+use logwood_note::{Checkpoint, PrivateKey, Receipt, SignatureType, VerifierKey};
 use serde_json::{Value, json};
 
 /// Somebody who calls commands in a directory.
@@ -36,6 +36,13 @@ impl User<'_> {
 
     fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.dir.join(name), bytes).expect("written");
+    }
+
+    /// A policy with a quorum, which this server's log cannot reach: it has no witnesses.
+    fn write_policy(&self) {
+        let key = PrivateKey::from_seed("w.example", SignatureType::MlDsa44Cosignature, &[1; 32]).expect("a key");
+        let policy = format!("log {}\nwitness w {}\nquorum w\n", self.server.vkey, key.verifier());
+        self.write("witnessed", policy.as_bytes());
     }
 
     fn receipt(&self, name: &str) -> Receipt {
@@ -130,10 +137,12 @@ fn receipts_are_settled_at_the_end_or_later() {
     assert_eq!(user.ok(&["prove", "--settle"]), "settled: the published head of size 6 extends every receipt\n");
     assert_eq!(user.ok(&["prove", "--settle"]), "nothing is unsettled\n");
 
-    let (code, _, err) = user.run(&["prove", "--settle", "--witnessed"]);
+    user.write_policy();
+    let witnessed = ["prove", "--settle", "--policy", "witnessed"];
+    let (code, _, err) = user.run(&witnessed);
     assert_eq!((code, err.is_empty()), (Some(0), true), "nothing to do, nothing to ask: {err}");
     user.ok(&["append", "--settle-within", "0", "lines"]);
-    let (code, _, err) = user.run(&["prove", "--settle", "--witnessed"]);
+    let (code, _, err) = user.run(&witnessed);
     assert!(code == Some(1) && err.contains("no witnesses"), "{err}");
     user.ok(&["prove", "--settle"]);
     server.stop();
@@ -156,7 +165,9 @@ fn an_old_receipt_gets_a_new_head() {
         assert_eq!(fresh.head.size.0, size);
     }
     assert_eq!(user.ok(&["prove", "--refresh", "receipt"]).as_bytes(), user.receipt("receipt").to_bytes());
-    let (code, _, err) = user.run(&["prove", "--refresh", "receipt", "--out", "receipt", "--witnessed"]);
+    user.write_policy();
+    let policy = ["--witnessed", "--policy", "witnessed"];
+    let (code, _, err) = user.run(&[&["prove", "--refresh", "receipt", "--out", "receipt"], &policy[..]].concat());
     assert!(code == Some(1) && err.contains("no witnesses"), "{err}");
     assert_eq!(user.receipt("receipt").verify(b"b", &key, None).expect("still good").head.size.0, 6);
 
@@ -197,8 +208,15 @@ fn entries_are_found_by_hash_and_heads_are_printed_as_they_are() {
         assert_eq!(keys(&said), ["level", "origin", "root", "size", "time"]);
         assert_eq!(said["size"], json!(3));
     }
-    let (code, _, err) = user.run(&["head", "--witnessed", "--raw"]);
+    user.write_policy();
+    let (code, _, err) = user.run(&["head", "--witnessed", "--raw", "--policy", "witnessed"]);
     assert!(code == Some(1) && err.contains("no witnesses"), "{err}");
+    // Without a policy with a quorum, there is nothing that could make a head witnessed.
+    user.write("none", format!("log {}\nquorum none\n", server.vkey).as_bytes());
+    for policy in [&[][..], &["--policy", "none"]] {
+        let (code, out, err) = user.run(&[&["head", "--witnessed"], policy].concat());
+        assert!(code == Some(2) && out.is_empty() && err.contains("--policy"), "{out}{err}");
+    }
     server.stop();
 }
 
@@ -236,13 +254,12 @@ fn a_policy_says_which_log_and_how_many_witnesses() {
     let server = Server::start(&dir.path().join("data"), 0, &[]);
     let user = User { server: &server, dir: dir.path() };
     let other = user.ok(&["keys", "generate", "--name", "other.example", "--out", "other"]);
-    let witness = user.ok(&["keys", "generate", "--type", "ml-dsa-44", "--name", "w.example", "--out", "w"]);
-    let (other, witness) = (other.trim(), witness.trim());
+    let other = other.trim();
+    user.write_policy();
     user.write("alone", format!("log {}\nquorum none\n", server.vkey).as_bytes());
     // The server says which of the two its log is.
     user.write("two", format!("log {other}\nlog {}\nquorum none\n", server.vkey).as_bytes());
     user.write("others", format!("log {other}\nquorum none\n").as_bytes());
-    user.write("witnessed", format!("log {}\nwitness w {witness}\nquorum w\n", server.vkey).as_bytes());
     user.write("malformed", b"quorum none");
     user.write("lines", b"a\nb\n");
 

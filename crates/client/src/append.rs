@@ -114,14 +114,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::append`], [`ClientError::Verification`] also if a head that is said to be witnessed does not satisfy
-    /// the policy; [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
+    /// As [`Client::append`]; [`ClientError::BadOption`] if a witnessed head is asked for and no policy says what that is,
+    /// and [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
     pub async fn append_until(
         &self,
         entry: Bytes,
         identity: impl Into<Identity>,
         (level, within): (v1::HeadLevel, Duration),
     ) -> Result<Appended, ClientError> {
+        self.check_request(level)?;
         let leaf = Hash::leaf(&entry);
         let key = identity.into().into_key()?;
         let known = self.remembered();
@@ -143,7 +144,6 @@ impl Client {
             Err(error) => return Err(self.judge_refusal(error, known.as_ref()).await),
         };
         let head = self.accept(head, known.as_ref(), (true, Store::Soon)).await?;
-        self.require_level(&head, head.level.min(level))?;
         let proof = hashes("inclusion", &proof)?;
         let index = LeafIndex(index);
         inclusion(leaf, index, &head.head, &proof)?;

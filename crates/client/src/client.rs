@@ -45,7 +45,8 @@ pub struct ClientOptions {
     pub log: String,
     /// The key to trust. Without, the one remembered; without that, the server's own, which is then pinned.
     pub vkey: Option<VerifierKey>,
-    /// Whom to trust besides, or instead of `vkey`: the logs that it lists, and its quorum for witnessed heads.
+    /// Whom to trust besides, or instead of `vkey`: the logs that it lists, and its quorum for witnessed heads. Without a
+    /// quorum no head counts as witnessed, and none that is can be asked for.
     pub policy: Option<Policy>,
     /// Directory that remembers keys and verified heads, and may be shared. `None`: nothing outlives the client.
     pub state_dir: Option<PathBuf>,
@@ -215,7 +216,7 @@ impl Client {
             memory.latest().filter(|_| !tells_more).cloned()
         };
         let is_seen = seen.as_ref().is_some_and(|seen| message.as_ref().is_some_and(|m| m.checkpoint == seen.note));
-        let head = signed_head(message, self.key(), known, seen.as_ref())?;
+        let head = self.signed_head(message, known, seen.as_ref())?;
         let known = known.filter(|known| !is_seen && known.head != head.head);
         let unsettled = {
             let mut memory = self.inner.memory.lock();

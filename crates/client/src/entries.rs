@@ -86,6 +86,7 @@ impl Client {
     ///
     /// * [`ClientError::Verification`] if the proof does not lead from these leaves to the head.
     /// * [`ClientError::Rejected`] if the range is beyond the head.
+    /// * [`ClientError::BadOption`] if a witnessed head is asked for and no policy says what that is.
     /// * [`ClientError::Behind`], [`ClientError::Unreachable`] and [`ClientError::State`].
     pub async fn range_proof(
         &self,

@@ -13,7 +13,7 @@ use logwood_proto::{PAGE_ENTRIES_MAX, hashes, v1};
 use tonic::Streaming;
 
 use crate::client::{Store, size_of};
-use crate::verify::{consistency, same_tree, signed_head};
+use crate::verify::{consistency, same_tree};
 use crate::{Client, ClientError, VerifiedHead};
 
 /// Where the history of published heads starts.
@@ -71,13 +71,15 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::head`], [`ClientError::Verification`] also if a witnessed head does not satisfy the policy;
-    /// [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
+    /// [`ClientError::BadOption`] if one is asked for and no policy says what that is, and [`ClientError::Rejected`] with
+    /// [`logwood_proto::Reason::NoWitnesses`] if the log has no witnesses.
     pub async fn head_of_level(&self, level: v1::HeadLevel) -> Result<VerifiedHead, ClientError> {
         if level <= v1::HeadLevel::Signed {
             return self.head().await;
         }
+        self.check_request(level)?;
         // The size of the remembered head may be beyond any published one.
-        let head = signed_head(self.tree_head(level, 0).await?, self.key(), None, None)?;
+        let head = self.signed_head(self.tree_head(level, 0).await?, None, None)?;
         self.require_level(&head, level)?;
         self.join(&head).await?;
         self.remember(Store::Now).await?;
@@ -107,7 +109,7 @@ impl Client {
             return error;
         };
         let smaller = match self.tree_head(v1::HeadLevel::Unspecified, 0).await {
-            Ok(message) => signed_head(message, self.key(), None, None),
+            Ok(message) => self.signed_head(message, None, None),
             Err(error) => Err(error),
         };
         let judged = smaller.and_then(|smaller| same_tree(known, &smaller).map(|()| smaller));
@@ -192,7 +194,7 @@ fn follows(
     from: Option<TreeSize>,
 ) -> Result<VerifiedHead, ClientError> {
     let out_of_order = |size| ClientError::failed(format!("a head of size {size} is out of order"));
-    let head = signed_head(message, client.key(), previous, None).map_err(|error| match error {
+    let head = client.signed_head(message, previous, None).map_err(|error| match error {
         ClientError::Behind { size, .. } => out_of_order(size),
         error => error,
     })?;
@@ -261,9 +263,11 @@ impl HeadWatch {
     ///
     /// # Errors
     ///
-    /// As [`Heads::next_page`]; transient errors only once they have lasted for [`crate::ClientOptions::retry_within`].
+    /// As [`Heads::next_page`]; [`ClientError::BadOption`] if witnessed heads are asked for and no policy says what they
+    /// are. Transient errors only once they have lasted for [`crate::ClientOptions::retry_within`].
     pub async fn next(&mut self) -> Result<VerifiedHead, ClientError> {
         let client = self.client.clone();
+        client.check_request(self.level)?;
         let mut attempts = client.attempts();
         loop {
             if let Some(head) = self.ready.pop_front() {
@@ -288,9 +292,9 @@ impl HeadWatch {
                 Ok(message) => {
                     let least = self.previous.is_none().then_some(self.from);
                     let head = follows(&self.client, message.head, self.previous.as_ref(), least)?;
-                    self.client.require_level(&head, self.level)?;
+                    self.client.require_level(&head, v1::HeadLevel::Published)?;
                     self.previous = Some(head.clone());
-                    self.arrived = Some(head);
+                    self.arrived = Some(head).filter(|head| head.level >= self.level);
                 }
                 Err(error) => {
                     let opened = self.stream.take().map(|(opened, _)| opened);

@@ -8,12 +8,12 @@
 //!                                  check of their own: what extends 14 extends them
 //! ```
 //!
-//! So one check settles all receipts of a caller that makes one call after another, however many there are.
+//! So one check settles all receipts of a caller that makes one call after another, however many there are. A head that
+//! an answer calls published settles nothing: only [`Memory::settled`] does, once the history has been asked for it.
 
 use std::collections::VecDeque;
 
 use logwood_merkle::TreeHead;
-use logwood_proto::v1::HeadLevel;
 
 use crate::verify::same_tree;
 use crate::{ClientError, VerifiedHead};
@@ -75,8 +75,7 @@ impl Memory {
         receipts: bool,
     ) -> Result<(), ClientError> {
         self.latest.iter().chain(&self.unsettled).try_for_each(|known| same_tree(known, head))?;
-        let owes = extends.is_some_and(|known| self.remove(known)) || receipts;
-        if owes && !is_published(head) {
+        if extends.is_some_and(|known| self.remove(known)) || receipts {
             self.owe(head.clone());
         }
         match self.latest.take() {
@@ -109,11 +108,16 @@ impl Memory {
         }
     }
 
-    /// Notes that `later` was shown to extend `head`.
+    /// Notes that `later` was shown to extend `head`: what was owed for `head` is now owed for `later`.
     pub(crate) fn extended(&mut self, head: &VerifiedHead, later: &VerifiedHead) {
-        if self.remove(head) && !is_published(later) {
+        if self.remove(head) {
             self.owe(later.clone());
         }
+    }
+
+    /// Notes that a head of the published history was shown to extend `head`: nothing is owed for it any more.
+    pub(crate) fn settled(&mut self, head: &VerifiedHead) {
+        self.remove(head);
     }
 
     /// Takes in what other processes wrote since this one last read or wrote: nothing that either knows is lost.
@@ -170,10 +174,6 @@ impl Memory {
         self.unsettled.retain(|unsettled| unsettled.head != head.head);
         self.unsettled.len() < before
     }
-}
-
-fn is_published(head: &VerifiedHead) -> bool {
-    head.level >= HeadLevel::Published
 }
 
 #[cfg(test)]

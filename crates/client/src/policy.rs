@@ -1,12 +1,14 @@
 //! What a policy asks of a client: with which key it follows the log, and which heads are good enough.
 //!
-//! Heads that no witness can have seen yet are followed under the log's own key. What is given out as witnessed must
-//! satisfy the policy, whatever the server says.
+//! Heads that no witness can have seen yet are followed under the log's own key. A head is witnessed if its cosignatures
+//! satisfy the caller's policy; what the server says of it is no reason. So without a policy no head is, and to ask for
+//! one makes no sense.
 
 use logwood_note::{Policy, SignatureType, Trust as _, VerifierKey};
 use logwood_proto::v1;
 
 use crate::client::Rpc;
+use crate::verify::signed_head;
 use crate::{Client, ClientError, VerifiedHead};
 
 impl Client {
@@ -18,15 +20,40 @@ impl Client {
         if needs_witnesses { v1::HeadLevel::Witnessed } else { v1::HeadLevel::Unspecified }
     }
 
-    /// Checks the level that an answer claims, and that a witnessed head satisfies the policy.
-    pub(crate) fn require_level(&self, head: &VerifiedHead, level: v1::HeadLevel) -> Result<(), ClientError> {
-        if head.level < level {
-            let (asked, answered) = (level.as_str_name(), head.level.as_str_name());
-            let what = format!("a head of level {asked} was asked for, the answer's has {answered}");
-            return Err(ClientError::failed(what));
+    /// Refuses to ask for a witnessed head if nothing says which witnesses count.
+    pub(crate) fn check_request(&self, level: v1::HeadLevel) -> Result<(), ClientError> {
+        if level < v1::HeadLevel::Witnessed || self.least_level() == v1::HeadLevel::Witnessed {
+            return Ok(());
         }
-        let policy = self.policy().filter(|_| level == v1::HeadLevel::Witnessed);
-        policy.map_or(Ok(()), |policy| satisfies(policy, head))
+        let message = "a head is witnessed if it satisfies a policy of yours: give one with a quorum (--policy FILE)";
+        Err(ClientError::BadOption { option: "policy", message: message.to_owned() })
+    }
+
+    /// [`signed_head`] under this client's key, and witnessed if the policy says so.
+    pub(crate) fn signed_head(
+        &self,
+        message: Option<v1::SignedTreeHead>,
+        known: Option<&VerifiedHead>,
+        latest: Option<&VerifiedHead>,
+    ) -> Result<VerifiedHead, ClientError> {
+        let head = signed_head(message, self.key(), known, latest)?;
+        // Round heads have no cosignatures, and need not be searched for any.
+        let quorum = self.policy().filter(|policy| policy.needs_witnesses() && head.level == v1::HeadLevel::Published);
+        let is_witnessed = quorum.is_some_and(|policy| satisfies(policy, &head).is_ok());
+        Ok(VerifiedHead { level: if is_witnessed { v1::HeadLevel::Witnessed } else { head.level }, ..head })
+    }
+
+    /// Checks that `head`, of [`Client::signed_head`], has reached `level`.
+    pub(crate) fn require_level(&self, head: &VerifiedHead, level: v1::HeadLevel) -> Result<(), ClientError> {
+        if head.level >= level {
+            return Ok(());
+        }
+        if let (v1::HeadLevel::Published, Some(policy)) = (head.level, self.policy()) {
+            satisfies(policy, head)?;
+        }
+        let (asked, answered) = (level.as_str_name(), head.level.as_str_name());
+        let what = format!("a head of level {asked} was asked for, the answer's has {answered}");
+        Err(ClientError::failed(what))
     }
 }
 

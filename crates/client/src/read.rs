@@ -7,7 +7,7 @@ use logwood_proto::{hash, hashes, v1};
 
 use crate::client::{Store, size_of};
 use crate::entries::required_range;
-use crate::verify::{inclusion, multiproof, run, signed_head};
+use crate::verify::{inclusion, multiproof, run};
 use crate::{Client, ClientError, VerifiedHead};
 
 /// Several leaves under one head, accepted by two verifiers.
@@ -61,8 +61,10 @@ impl Client {
     /// * [`ClientError::Rejected`] if the index is beyond the head, no entry has the leaf hash, the log keeps no index of
     ///   leaf hashes ([`logwood_proto::Reason::NoLeafIndex`]), or it has no witnesses
     ///   ([`logwood_proto::Reason::NoWitnesses`]).
+    /// * [`ClientError::BadOption`] if a witnessed head is asked for and no policy says what that is.
     /// * [`ClientError::Behind`], [`ClientError::Unreachable`] and [`ClientError::State`].
     pub async fn entry(&self, which: Which, level: v1::HeadLevel) -> Result<LoggedEntry, ClientError> {
+        self.check_request(level)?;
         // A published head may be smaller than what is known.
         let known = if level <= v1::HeadLevel::Signed { self.remembered() } else { None };
         let by = match which {
@@ -82,7 +84,7 @@ impl Client {
         let head = if level <= v1::HeadLevel::Signed {
             self.accept(head, known.as_ref(), (false, Store::Now)).await?
         } else {
-            let head = signed_head(head, self.key(), None, None)?;
+            let head = self.signed_head(head, None, None)?;
             self.require_level(&head, level)?;
             self.join(&head).await?;
             self.remember(Store::Now).await?;

@@ -10,7 +10,6 @@ use logwood_proto::v1;
 
 use crate::client::Store;
 use crate::retry::Attempts;
-use crate::verify::signed_head;
 use crate::{Client, ClientError, VerifiedHead};
 
 /// How long settling takes at most by default, `settle-within` in the protocol.
@@ -26,7 +25,8 @@ impl Client {
 
     /// Waits for a published head at least as large as those of all receipts, and shows that it extends them.
     ///
-    /// * `level` - [`v1::HeadLevel::Published`], or [`v1::HeadLevel::Witnessed`] for one with a quorum of witnesses.
+    /// * `level` - [`v1::HeadLevel::Published`], or [`v1::HeadLevel::Witnessed`] for one that satisfies the policy. A
+    ///   policy with a quorum asks for the latter in any case.
     /// * `within` - how long to wait for it, [`SETTLE_WITHIN`] by default.
     ///
     /// The published head; `None` if nothing was unsettled.
@@ -35,9 +35,12 @@ impl Client {
     ///
     /// * [`ClientError::Verification`] if a head at least as large fails to extend a receipt's.
     /// * [`ClientError::NotSettled`] if there is none in time, for whatever reason.
+    /// * [`ClientError::BadOption`] if a witnessed head is asked for and no policy says what that is.
     /// * [`ClientError::Rejected`] with [`logwood_proto::Reason::NoWitnesses`] if the log has none.
     /// * [`ClientError::State`].
     pub async fn settle(&self, level: v1::HeadLevel, within: Duration) -> Result<Option<VerifiedHead>, ClientError> {
+        self.check_request(level)?;
+        let level = level.max(self.least_level()).max(v1::HeadLevel::Published);
         let mut attempts = Attempts::new(self.timing(), within);
         self.remember(Store::Now).await?;
         loop {
@@ -79,13 +82,13 @@ impl Client {
         };
         for head in unsettled {
             self.one_history(head, &published).await?;
-            self.with_memory(|memory| memory.extended(head, &published));
+            self.with_memory(|memory| memory.settled(head));
         }
         self.join(&published).await?;
         Ok(published)
     }
 
-    /// The first published head that is at least as large as `largest`.
+    /// The first head of the published history that is at least as large as `largest` and has reached `level`.
     async fn first_published(&self, level: v1::HeadLevel, largest: &VerifiedHead) -> Result<VerifiedHead, ClientError> {
         let request = v1::WatchTreeHeadsRequest {
             log: self.log(),
@@ -96,10 +99,11 @@ impl Client {
         let answer = self.rpc().watch_tree_heads(request).await.map_err(|status| self.status(&status))?;
         let mut heads = answer.into_inner();
         while let Some(message) = heads.message().await.map_err(|status| self.status(&status))? {
-            let head = signed_head(message.head, self.key(), None, None)?;
-            self.require_level(&head, level)?;
-            // A smaller one was not asked for, and proves nothing.
-            if head.head.size >= largest.head.size {
+            let head = self.signed_head(message.head, None, None)?;
+            self.require_level(&head, v1::HeadLevel::Published)?;
+            // A smaller one was not asked for, and proves nothing. One whose cosignatures are too few for the policy may
+            // be followed by one that has them.
+            if head.head.size >= largest.head.size && head.level >= level {
                 return Ok(head);
             }
         }

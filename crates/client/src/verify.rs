@@ -17,7 +17,8 @@ pub struct VerifiedHead {
     pub head: TreeHead,
     /// The checkpoint, verbatim.
     pub note: Bytes,
-    /// The level as the server claims it.
+    /// [`v1::HeadLevel::Witnessed`] if the note's cosignatures satisfy the policy of [`crate::ClientOptions`], and never
+    /// otherwise. Up to [`v1::HeadLevel::Published`] the level as the server claims it.
     pub level: v1::HeadLevel,
     /// POSIX milliseconds, as the server claims it; 0 if not known.
     pub time_ms: u64,
@@ -37,6 +38,8 @@ impl VerifiedHead {
 /// Judges `message` under `key`, and its consistency with `known`, the head whose size the request named.
 ///
 /// * `latest` - a head verified already: the same note again is not judged twice.
+///
+/// The level is at most published, whatever the message claims: only a policy can tell more, see [`crate::policy`].
 pub(crate) fn signed_head(
     message: Option<v1::SignedTreeHead>,
     key: &VerifierKey,
@@ -46,7 +49,7 @@ pub(crate) fn signed_head(
     let Some(message) = message else {
         return Err(ClientError::failed("the answer holds no head"));
     };
-    let level = message.level();
+    let level = message.level().min(v1::HeadLevel::Published);
     let time_ms = message.time_ms;
     if let Some(latest) = latest.filter(|latest| latest.note == message.checkpoint) {
         return Ok(VerifiedHead { level, time_ms, ..latest.clone() });

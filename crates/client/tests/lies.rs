@@ -3,9 +3,10 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Fault, Proxy, Server, entry, fill, new_entries};
-use logwood_client::{Client, ClientError, HeadsFrom, Which, Window};
+use common::{Fault, Proxy, Server, entry, fill, new_entries, quorum, witness};
+use logwood_client::{Client, ClientError, ClientOptions, HeadsFrom, SETTLE_WITHIN, VerifiedHead, Which, Window};
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
+use logwood_note::{CosigningKey, SignedNote, assemble_note};
 use logwood_proto::v1::{self, HeadLevel};
 
 const ENTRIES: u64 = 21;
@@ -19,7 +20,7 @@ async fn start() -> (Server, Proxy, Client, Client) {
     let proxy = Proxy::start(&server).await;
     let honest = Client::connect(server.options(None)).await.expect("a server");
     fill(&honest, ENTRIES).await;
-    honest.settle(HeadLevel::Published, logwood_client::SETTLE_WITHIN).await.expect("published");
+    honest.settle(HeadLevel::Published, SETTLE_WITHIN).await.expect("published");
     let victim = Client::connect(proxy.options(None)).await.expect("a server");
     (server, proxy, honest, victim)
 }
@@ -192,5 +193,106 @@ async fn an_answer_of_ok_with_nothing_is_caught() {
     assert_caught("GetConsistencyProof", victim.consistency(TreeSize(3), TreeSize(7)).await);
     proxy.script("DescribeLog", nothing::<v1::DescribeLogResponse>());
     assert_caught("DescribeLog", victim.describe_unverified().await);
+    server.stop().await;
+}
+
+/// What a server says that calls `head` witnessed, with the cosignature of `witness` if there is one.
+fn claimed(head: &VerifiedHead, witness: Option<&CosigningKey>) -> v1::SignedTreeHead {
+    let note = SignedNote::parse(&head.note).expect("a note");
+    let mut lines = note.signatures().to_vec();
+    lines.extend(witness.map(|witness| witness.cosign(note.text(), 1_774_353_600).expect("a checkpoint")));
+    let checkpoint = assemble_note(note.text(), &lines).expect("a note").into();
+    v1::SignedTreeHead { checkpoint, level: HeadLevel::Witnessed.into(), ..v1::SignedTreeHead::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_policy_nothing_is_witnessed_and_nobody_is_asked_for_it() {
+    let (server, proxy, honest, victim) = start().await;
+    let level = HeadLevel::Witnessed;
+    let mut watch = victim.watch_heads(TreeSize(0), level);
+    let errors = [
+        victim.head_of_level(level).await.expect_err("head"),
+        victim.entry(Which::Index(LeafIndex(0)), level).await.expect_err("entry"),
+        victim.range_proof(LeafIndex(3), &[Hash::leaf(&entry(3))], level).await.expect_err("range"),
+        victim.append_until(entry(99), None, (level, SETTLE_WITHIN)).await.expect_err("append"),
+        victim.settle(level, SETTLE_WITHIN).await.expect_err("settle"),
+        watch.next().await.expect_err("watch"),
+    ];
+    for error in errors {
+        assert!(matches!(error, ClientError::BadOption { option: "policy", .. }), "{error}");
+        assert!(error.to_string().contains("--policy"), "{error}");
+    }
+    for method in ["GetTreeHead", "GetEntry", "GetRangeProof", "Append", "WatchTreeHeads", "ListTreeHeads"] {
+        assert_eq!(proxy.take_calls(method), 0, "{method}");
+    }
+    let published = honest.head_of_level(HeadLevel::Published).await.expect("published");
+    let head = Some(claimed(&published, Some(&witness(1))));
+    proxy.script("GetTreeHead", [Fault::say(&v1::GetTreeHeadResponse { head })]);
+    assert_eq!(victim.head().await.expect("signed").level, HeadLevel::Published);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_called_witnessed_must_satisfy_the_policy() {
+    let (server, proxy, honest, _) = start().await;
+    let (own, stranger) = (witness(1), witness(2));
+    let policy = Some(quorum(&honest, &own));
+    let victim = Client::connect(ClientOptions { policy, ..proxy.options(None) }).await.expect("a server");
+    let published = honest.head_of_level(HeadLevel::Published).await.expect("published");
+    let answer = |witness| v1::GetTreeHeadResponse { head: Some(claimed(&published, witness)) };
+    for (lie, witness) in [("nobody cosigned", None), ("a stranger cosigned", Some(&stranger))] {
+        proxy.script("GetTreeHead", [Fault::say(&answer(witness))]);
+        assert_caught(lie, victim.head_of_level(HeadLevel::Witnessed).await);
+        proxy.script("GetTreeHead", [Fault::say(&answer(witness))]);
+        assert_eq!(victim.head().await.expect("signed").level, HeadLevel::Published, "{lie}");
+    }
+    let found = honest.entry(Which::Index(LeafIndex(3)), HeadLevel::Published).await.expect("an entry");
+    let entry = |witness| v1::GetEntryResponse {
+        index: 3,
+        entry: found.bytes.clone(),
+        head: Some(claimed(&found.head, witness)),
+        inclusion: logwood_proto::hashes_to_bytes(&found.receipt.proof),
+    };
+    let which = Which::Index(LeafIndex(3));
+    proxy.script("GetEntry", [Fault::say(&entry(None)), Fault::say(&entry(Some(&own)))]);
+    assert_caught("a receipt that nobody cosigned", victim.entry(which, HeadLevel::Witnessed).await);
+    let found = victim.entry(which, HeadLevel::Witnessed).await.expect("cosigned");
+    assert_eq!(found.head.level, HeadLevel::Witnessed);
+    proxy.script("GetTreeHead", [Fault::say(&answer(Some(&own)))]);
+    assert_eq!(victim.head_of_level(HeadLevel::Witnessed).await.expect("cosigned").level, HeadLevel::Witnessed);
+    server.stop().await;
+}
+
+fn call_witnessed(head: &mut Option<v1::SignedTreeHead>) {
+    head.as_mut().expect("a head").level = HeadLevel::Witnessed.into();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_is_owed_until_it_is_settled_whatever_the_server_calls_its_head() {
+    let (server, proxy, honest, _) = start().await;
+    let own = witness(1);
+    let policy = Some(quorum(&honest, &own));
+    let strict = Client::connect(ClientOptions { policy, ..proxy.options(None) }).await.expect("a server");
+    let plain = Client::connect(proxy.options(None)).await.expect("a server");
+    for victim in [&plain, &strict] {
+        proxy.script("Append", [Fault::lie(|answer: &mut v1::AppendResponse| call_witnessed(&mut answer.head))]);
+        victim.append(entry(100), None).await.expect("logged");
+        assert_eq!(victim.unsettled(), 1);
+        let lie = |answer: &mut v1::AppendBatchResponse| call_witnessed(&mut answer.head);
+        proxy.script("AppendBatch", [Fault::lie(lie)]);
+        victim.append_batch(new_entries(101..103)).await.expect("logged");
+        assert_eq!(victim.unsettled(), 1, "one chain, one check");
+    }
+    let settled = plain.settle(HeadLevel::Published, SETTLE_WITHIN).await.expect("published").expect("a head");
+    assert_eq!(plain.unsettled(), 0);
+
+    // A policy with a quorum is settled by what satisfies it, and by nothing else.
+    let watched = |head| Fault::say(&v1::WatchTreeHeadsResponse { head: Some(head) });
+    proxy.script("WatchTreeHeads", [watched(claimed(&settled, None))]);
+    let error = strict.settle(HeadLevel::Published, SETTLE_WITHIN).await.expect_err("this log has no witnesses");
+    assert!(!error.is_tampering() && strict.unsettled() == 1, "{error}");
+    proxy.script("WatchTreeHeads", [watched(claimed(&settled, Some(&own)))]);
+    let settled = strict.settle(HeadLevel::Published, SETTLE_WITHIN).await.expect("cosigned").expect("a head");
+    assert_eq!((settled.level, strict.unsettled()), (HeadLevel::Witnessed, 0));
     server.stop().await;
 }

@@ -82,7 +82,9 @@ async fn an_entry_is_found_by_its_leaf_hash_and_under_old_heads() {
     assert!(published.head.level == HeadLevel::Published && published.head.head.size >= TreeSize(10));
     let wait = (HeadLevel::Published, std::time::Duration::from_secs(10));
     let waited = client.append_until(entry(10), None, wait).await.expect("logged");
-    assert_eq!((waited.head.level, client.unsettled()), (HeadLevel::Published, 0), "nothing is left to settle");
+    assert_eq!((waited.head.level, client.unsettled()), (HeadLevel::Published, 1), "the server's word settles nothing");
+    let settled = client.settle(HeadLevel::Published, logwood_client::SETTLE_WITHIN).await.expect("published");
+    assert_eq!((settled.map(|head| head.head), client.unsettled()), (Some(waited.head.head), 0));
     let published = client.entry(Which::Index(LeafIndex(4)), HeadLevel::Published).await.expect("an entry");
     let mut heads = client.heads(HeadsFrom::Size(TreeSize(0)));
     let page = heads.next_page().await.expect("verified");

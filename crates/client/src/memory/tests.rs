@@ -1,5 +1,7 @@
 //! Nothing under which a receipt was given out is forgotten before a published head is shown to extend it.
 
+use logwood_proto::v1::HeadLevel;
+
 use super::*;
 use crate::testing::{forked, verified};
 
@@ -31,7 +33,7 @@ fn a_chain_of_appends_owes_one_check() {
         append(&mut memory, size - 1, size);
     }
     assert_eq!((unsettled(&memory), latest(&memory)), (vec![99], Some(99)));
-    memory.extended(&verified(99), &published(120));
+    memory.settled(&verified(99));
     assert!(memory.unsettled().is_empty());
 }
 
@@ -63,11 +65,15 @@ fn a_head_that_was_only_looked_at_owes_nothing_until_nothing_ties_it() {
 }
 
 #[test]
-fn a_published_head_settles_what_it_extends() {
+fn a_head_that_is_called_published_settles_nothing_by_itself() {
     let mut memory = Memory::default();
     append(&mut memory, 0, 5);
     memory.advance(Some(&verified(5)), &published(8), true).expect("extends");
-    assert_eq!((unsettled(&memory), latest(&memory)), (vec![], Some(8)));
+    assert_eq!((unsettled(&memory), latest(&memory)), (vec![8], Some(8)));
+    memory.extended(&verified(8), &published(9));
+    assert_eq!(unsettled(&memory), [9]);
+    memory.settled(&verified(9));
+    assert!(memory.unsettled().is_empty());
 }
 
 #[test]

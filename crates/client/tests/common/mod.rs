@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use logwood_client::{Client, ClientOptions, NewEntry};
 use logwood_merkle::LeafIndex;
+use logwood_note::{CosigningKey, Policy, PrivateKey, SignatureType};
 use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, free_space, serve};
 use logwood_store::{LogStore, MemoryDisk, MemoryStore};
 use tempfile::TempDir;
@@ -81,6 +82,18 @@ pub fn new_entries(numbers: std::ops::Range<u64>) -> Vec<NewEntry> {
     numbers.map(|number| NewEntry { bytes: entry(number), identity: None.into() }).collect()
 }
 
+/// A witness with a seed of one repeated byte.
+pub fn witness(seed: u8) -> CosigningKey {
+    let key = PrivateKey::from_seed("witness.example", SignatureType::Ed25519Cosignature, &[seed; 32]);
+    key.and_then(TryInto::try_into).expect("a cosigner")
+}
+
+/// The policy that asks for this log and this witness.
+pub fn quorum(log: &Client, witness: &CosigningKey) -> Policy {
+    let policy = format!("log {}\nwitness w {}\nquorum w\n", log.key(), witness.verifier());
+    Policy::parse(policy.as_bytes()).expect("a policy")
+}
+
 /// Appends the entries 0 to `count` in one batch.
 pub async fn fill(client: &Client, count: u64) {
     for (index, outcome) in (0..).zip(client.append_batch(new_entries(0..count)).await.expect("a verified answer")) {
@@ -101,6 +114,8 @@ pub enum Fault {
     CutAmidst(usize),
     /// The one message of the answer is replaced.
     Lie(Arc<dyn Fn(Bytes) -> Vec<u8> + Send + Sync>),
+    /// It is answered with this message alone, and nothing is done.
+    Say(Vec<u8>),
 }
 
 impl Fault {
@@ -111,6 +126,11 @@ impl Fault {
             change(&mut message);
             message.encode_to_vec()
         }))
+    }
+
+    /// `message` instead of an answer.
+    pub fn say(message: &impl prost::Message) -> Self {
+        Self::Say(message.encode_to_vec())
     }
 }
 
@@ -174,6 +194,15 @@ impl Proxy {
     }
 }
 
+/// gRPC over HTTP/2, "Length-Prefixed-Message": no compression, four bytes of length.
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).expect("short"));
+    framed.put_slice(message);
+    framed.freeze()
+}
+
 type Answer = Result<http::Response<Body>, tonic::transport::Error>;
 
 impl ProxyState {
@@ -205,13 +234,17 @@ impl ProxyState {
                 let body = body.collect().await.expect("a whole answer");
                 let trailers = body.trailers().cloned();
                 let message = change(body.to_bytes().slice(5..));
-                // gRPC over HTTP/2, "Length-Prefixed-Message": no compression, four bytes of length.
-                let mut framed = BytesMut::new();
-                framed.put_u8(0);
-                framed.put_u32(u32::try_from(message.len()).expect("short"));
-                framed.put_slice(&message);
-                let body = Full::new(framed.freeze()).with_trailers(async move { trailers.map(Ok) });
+                let body = Full::new(framed(&message)).with_trailers(async move { trailers.map(Ok) });
                 Ok(http::Response::from_parts(head, Body::new(body)))
+            }
+            Some(Fault::Say(message)) => {
+                let good = http::HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    http::HeaderValue::from_static("0"),
+                )]);
+                let body = Full::new(framed(&message)).with_trailers(async move { Some(Ok(good)) });
+                let answer = http::Response::builder().header("content-type", "application/grpc");
+                Ok(answer.body(Body::new(body)).expect("a valid header"))
             }
         }
     }
