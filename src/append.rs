@@ -80,7 +80,7 @@ pub(crate) struct AppendArgs {
     receipts: Option<PathBuf>,
     /// How long to wait at the end for a published head that covers all receipts. 0: not at all; the receipts stay in the
     /// client's state, to be settled later by `logwood prove --settle`.
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = prove::settle_seconds())]
     settle_within: u64,
     /// Of an entry over 65,535 bytes, log `sha256:<hex> <length>` instead of refusing it.
     #[arg(long)]

@@ -19,21 +19,31 @@ use crate::connect::{self, ConnectArgs, LevelArgs};
 use crate::failure::{Usage, VerificationFailed};
 use crate::{files, output, progress};
 
+/// Longest wait for a published head, in seconds: a day.
+const SETTLE_SECONDS_MAX: u64 = 86_400;
+
 /// Shown by `--help`.
 const EXAMPLES: &str = "\
 Examples:
-  logwood prove 7 --out 7.tlog-proof
-  logwood prove --entry event.json
-      Is this event in the log? Exit status 1 if not.
-  logwood prove --refresh 7.tlog-proof --witnessed --out 7.tlog-proof
-      Replaces a receipt by one under a head that the log's witnesses have cosigned.
-  logwood prove --since checkpoint.kept
+  logwood prove 0 --out 0.tlog-proof
+      The receipt of entry 0, for `logwood verify`.
+  logwood get 0 > event; logwood prove --entry event --out event.tlog-proof
+      Is this event in the log, byte for byte? Exit status 1 if not. A newline at its end is a byte, too.
+  logwood prove --refresh 0.tlog-proof --published --out 0.tlog-proof
+      Replaces a receipt by one under a published head. With --policy FILE instead of --published: under one that the
+      policy's witnesses have cosigned.
+  logwood head --published --raw > checkpoint.kept; logwood prove --since checkpoint.kept
       Has the log only grown since? Exit status 3 if what was there was changed.
+  logwood prove --settle
+      What `logwood append --settle-within 0` has left to do.
 ";
 
-/// Fetches a proof, verifies it, and prints it.
+/// Fetches a proof, verifies it, and prints it: that an entry is in the log, or that the log only grew.
 ///
-/// Exit status 3 if something does not verify: the receipt or checkpoint that is given, or the server's answer.
+/// A receipt is printed as it is kept (C2SP tlog-proof), a consistency proof as a sentence and base64 hashes.
+///
+/// Exit status 0 if it is proved; 1 if there is no such entry, or no answer or head in time; 2 for wrong usage; 3 if
+/// something does not verify: the receipt or checkpoint that is given, or the server's answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ProveArgs {
@@ -47,7 +57,7 @@ pub(crate) struct ProveArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "settle"])]
     out: Option<PathBuf>,
     /// With --settle: how long to wait for a published head.
-    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "settle")]
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "settle", value_parser = settle_seconds())]
     settle_within: u64,
 }
 
@@ -105,6 +115,11 @@ pub(crate) async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The values of `--settle-within`.
+pub(crate) fn settle_seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=SETTLE_SECONDS_MAX)
 }
 
 /// Settles all receipts in the client's state, with something to look at meanwhile.

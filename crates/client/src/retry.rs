@@ -58,14 +58,14 @@ impl Timing for SystemTiming {
 pub(crate) struct Attempts<'a> {
     timing: &'a dyn Timing,
     within: Duration,
-    deadline: Instant,
+    began: Instant,
     wait: Duration,
 }
 
 impl<'a> Attempts<'a> {
     /// * `within` - how long after now the last attempt may begin.
     pub(crate) fn new(timing: &'a dyn Timing, within: Duration) -> Self {
-        Self { timing, within, deadline: timing.now() + within, wait: WAIT_FIRST }
+        Self { timing, within, began: timing.now(), wait: WAIT_FIRST }
     }
 
     /// Something succeeded: all begins anew.
@@ -82,7 +82,7 @@ impl<'a> Attempts<'a> {
 
     /// What is left until the deadline.
     pub(crate) fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(self.timing.now())
+        self.within.saturating_sub(self.timing.now().saturating_duration_since(self.began))
     }
 
     /// Waits before another attempt; gives `error` back if it is not transient, or the deadline is too near.

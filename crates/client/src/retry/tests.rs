@@ -70,3 +70,11 @@ async fn what_will_not_pass_is_not_tried_again() {
     }
     assert!(!waits(&timing, Duration::from_secs(5), || refused(tonic::Code::Unavailable, second)).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_deadline_beyond_the_clock_is_none() {
+    let timing = TestTiming::with_random(0);
+    let mut attempts = Attempts::new(&*timing, Duration::MAX);
+    attempts.pause(unreachable()).await.expect("there is always time left");
+    assert!(attempts.left() > Duration::from_secs(u64::MAX / 2));
+}
