@@ -53,8 +53,10 @@ Examples:
 
 /// Appends each line of a file as an entry, checks the receipt of each, and settles them.
 ///
-/// A line ends at LF, which is not part of the entry; everything else is, a CR too. Exit status 1 if entries were refused
-/// or the receipts were not settled in time, 3 if anything that the server answered does not verify.
+/// A line ends at LF, which is not part of the entry; everything else is, a CR too. An entry has 1 to 65,535 bytes.
+///
+/// Exit status 0 if all of them are in the log; 1 if entries were refused, the server was not reached, or the receipts were
+/// not settled in time; 2 for wrong usage; 3 if anything that the server answered does not verify.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct AppendArgs {
@@ -69,7 +71,8 @@ pub(crate) struct AppendArgs {
     /// Pass over empty lines, which are refused otherwise.
     #[arg(long, conflicts_with = "whole")]
     skip_empty: bool,
-    /// JSON pointer to what makes a line the same event when it is sent again (`/eventID`). Repeatable.
+    /// JSON pointer (RFC 6901) to what makes a line the same event when it is sent again (`/eventID`): a string or a
+    /// number, at most 128 bytes. Repeatable. A line that has no such value, or has its key twice, is refused.
     #[arg(long, value_name = "POINTER")]
     identity: Vec<Pointer>,
     /// Go on with an interrupted run: what it had appended is not appended again.

@@ -8,6 +8,7 @@ use logwood_client::{Client, ClientError, ClientOptions, TlsOptions, VerifiedHea
 use logwood_note::VerifierKey;
 use logwood_proto::v1::HeadLevel;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use crate::failure::{Usage, VerificationFailed};
 use crate::{output, trust};
@@ -32,15 +33,8 @@ pub(crate) struct ConnectArgs {
     /// run at once may share it [default: under `XDG_STATE_HOME`].
     #[arg(long, value_name = "DIR")]
     client_state: Option<PathBuf>,
-    /// The roots to trust for https:// instead of the system's (PEM).
-    #[arg(long, env = "LOGWOOD_TLS_CA", value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// The certificate chain to show to a server that asks for one (PEM).
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The private key of that certificate (PEM).
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// One JSON object a line on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -57,7 +51,7 @@ impl ConnectArgs {
             vkey: self.vkey.clone(),
             policy: self.policy.as_deref().map(trust::read_policy).transpose()?,
             state_dir: Some(state_dir),
-            tls: TlsOptions { ca: self.tls_ca.clone(), identity: self.tls_cert.clone().zip(self.tls_key.clone()) },
+            tls: self.tls.options(),
             ..ClientOptions::new(&self.server, &self.log)
         };
         let client = Client::connect(options).await.map_err(failed)?;
@@ -70,6 +64,27 @@ impl ConnectArgs {
             );
         }
         Ok(client)
+    }
+}
+
+/// What a connection to an https:// server trusts and shows.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArgs {
+    /// The roots to trust for https:// instead of the system's (PEM).
+    #[arg(id = "tls_ca", long = "tls-ca", env = "LOGWOOD_TLS_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate chain to show to a server that asks for one (PEM).
+    #[arg(id = "tls_cert", long = "tls-cert", value_name = "FILE", requires = "tls_key")]
+    cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    #[arg(id = "tls_key", long = "tls-key", value_name = "FILE", requires = "tls_cert")]
+    key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// The same for the library.
+    pub(crate) fn options(&self) -> TlsOptions {
+        TlsOptions { ca: self.ca.clone(), identity: self.cert.clone().zip(self.key.clone()) }
     }
 }
 
@@ -101,7 +116,10 @@ impl LevelArgs {
 pub(crate) fn failed(error: ClientError) -> anyhow::Error {
     match error {
         ClientError::Verification { what } => VerificationFailed { reason: what }.into(),
-        error @ ClientError::BadOption { .. } => Usage { problem: error.to_string() }.into(),
+        // What the server says is wrong with the request came from the command line.
+        error @ (ClientError::BadOption { .. } | ClientError::Rejected { code: Code::InvalidArgument, .. }) => {
+            Usage { problem: error.to_string() }.into()
+        }
         error => error.into(),
     }
 }

@@ -107,6 +107,44 @@ fn a_file_that_is_not_there_is_told_before_any_server_is_asked() {
 }
 
 #[test]
+fn what_makes_no_sense_is_told_as_such_and_sent_to_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    let user = User { server: &server, dir: dir.path() };
+    let socket = dir.path().join("data/admin.sock");
+    let admin = ["--admin", socket.to_str().expect("UTF-8")];
+    user.write("lines", b"x\n");
+    let name = "n".repeat(64);
+    let origin = format!("example.com/{}", "o".repeat(255));
+    let rows: [&[&str]; 16] = [
+        &["head", "--server", "localhost"],
+        &["head", "--server", "no URL"],
+        &["head", "--server", "ftp://127.0.0.1:7070"],
+        &["head", "--server", "http://me:secret@127.0.0.1:7070"],
+        &["head", "--server", "http://127.0.0.1:7070/logs/default"],
+        &["head", "--server", "http://127.0.0.1:7070?log=default"],
+        &["bench", "null", "--server", "localhost"],
+        &["head", "--log", "No Log"],
+        &["append", "--settle-within", "18446744073709551615", "lines"],
+        &["append", "--settle-within", "-1", "lines"],
+        &["prove", "--settle", "--settle-within", "86401"],
+        &["bench", "null", "--seconds", "18446744073709551615"],
+        &["logs", "create", "No Log"],
+        &["logs", "create", &name],
+        &["logs", "create", "fine", "--origin", "not an origin"],
+        &["logs", "create", "fine", "--origin", &origin],
+    ];
+    for arguments in rows {
+        let admin = if arguments[0] == "logs" { &admin[..] } else { &[] };
+        let (code, out, err) = user.run(&[arguments, admin].concat());
+        assert!(code == Some(2) && out.is_empty() && !err.contains("panicked"), "{arguments:?}: {code:?} {out}{err}");
+    }
+    let names: Vec<_> = user.json(&["logs", "list", "--json"]).iter().map(|log| log["name"].clone()).collect();
+    assert_eq!(names, [json!("default")]);
+    server.stop();
+}
+
+#[test]
 fn an_interrupted_run_goes_on_where_it_was() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(&dir.path().join("data"), 0, &[]);

@@ -110,6 +110,10 @@ async fn with_client_ca_nobody_is_served_without_a_certificate() {
     let known = ["head", "--server", &url, "--tls-ca", ca, "--tls-cert", cert, "--tls-key", key];
     let known = logwood(dir.path(), &[&known[..], &["--vkey", &server.vkey]].concat());
     assert!(known.status.success(), "{}", String::from_utf8_lossy(&known.stderr));
+    let load = ["bench", "unary", "--seconds", "1", "--in-flight", "2", "--server", &url, "--tls-ca", ca];
+    assert_eq!(logwood(dir.path(), &load).status.code(), Some(1));
+    let load = logwood(dir.path(), &[&load[..], &["--tls-cert", cert, "--tls-key", key]].concat());
+    assert!(load.status.success(), "{}", String::from_utf8_lossy(&load.stderr));
 
     let health = format!("https://{}/healthz", server.http);
     assert!(https(&certificates, false).get(&health).send().await.is_err());
@@ -152,6 +156,7 @@ fn files_that_are_no_certificates_are_named() {
         (text(&junk), key, text(&junk)),
         (cert, text(&junk), text(&junk)),
         (&missing, key, &missing),
+        ("/dev/zero", key, "/dev/zero"),
         (cert, wrong, wrong),
     ] {
         let refused = logwood(dir.path(), &[&listen[..], &["--tls-cert", cert, "--tls-key", key]].concat());
@@ -159,4 +164,6 @@ fn files_that_are_no_certificates_are_named() {
         assert_eq!(refused.status.code(), Some(1), "{message}");
         assert!(message.contains(named), "{message}");
     }
+    let endless = logwood(dir.path(), &["head", "--server", "https://127.0.0.1:1", "--tls-ca", "/dev/zero"]);
+    assert_eq!(endless.status.code(), Some(2), "{}", String::from_utf8_lossy(&endless.stderr));
 }

@@ -2,12 +2,12 @@
 //!
 //! Either values in the line itself (`--identity POINTER`), or the run's id and the line's number.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::Context as _;
 use logwood_proto::IDENTITY_BYTES_MAX;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON pointer (RFC 6901): its reference tokens, unescaped.
@@ -31,21 +31,67 @@ impl FromStr for Pointer {
 }
 
 impl Pointer {
-    /// The source text of the value that the pointer leads to.
-    fn find<'a>(&self, json: &'a RawValue) -> Option<&'a str> {
+    /// The source text of the value that the pointer leads to, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for people, if it leads to more than one: an object on the way has the key twice.
+    fn find<'a>(&self, json: &'a RawValue) -> Result<Option<&'a str>, String> {
         let mut value = json;
         for token in &self.tokens {
-            value = match value.get().as_bytes().first()? {
-                b'{' => serde_json::from_str::<BTreeMap<String, &RawValue>>(value.get()).ok()?.remove(token)?,
-                b'[' => {
-                    let canonical = token == "0" || !token.starts_with(['0', '+']);
-                    let index: usize = token.parse().ok().filter(|_| canonical)?;
-                    *serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.get(index)?
-                }
-                _ => return None,
+            let next = match value.get().as_bytes().first() {
+                Some(b'{') => member(token, value).map_err(|error| format!("at {}: {error}", self.text))?,
+                Some(b'[') => element(token, value),
+                _ => None,
             };
+            match next {
+                Some(next) => value = next,
+                None => return Ok(None),
+            }
         }
-        Some(value.get())
+        Ok(Some(value.get()))
+    }
+}
+
+/// The element of the array `json` with the index `token` (RFC 6901 §4: no leading zeroes).
+fn element<'a>(token: &str, json: &'a RawValue) -> Option<&'a RawValue> {
+    let canonical = token == "0" || !token.starts_with(['0', '+']);
+    let index: usize = token.parse().ok().filter(|_| canonical)?;
+    serde_json::from_str::<Vec<&RawValue>>(json.get()).ok()?.get(index).copied()
+}
+
+/// The member of the object `json` with the key `token`.
+///
+/// Of two with one key, parsers take this or that (RFC 8259 §4): neither may say which event a line is.
+fn member<'a>(token: &str, json: &'a RawValue) -> serde_json::Result<Option<&'a RawValue>> {
+    Member(token).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+}
+
+struct Member<'t>(&'t str);
+
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Self::Value, D::Error> {
+        object.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
+        let mut found = None;
+        while let Some((key, value)) = members.next_entry::<String, &RawValue>()? {
+            if key == self.0 && found.replace(value).is_some() {
+                return Err(M::Error::custom(format!("the key {key:?} occurs twice")));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -74,7 +120,7 @@ pub(super) fn from_json(pointers: &[Pointer], line: &[u8]) -> Result<Vec<u8>, St
 }
 
 fn part(pointer: &Pointer, json: &RawValue) -> Result<String, String> {
-    let text = pointer.find(json).ok_or_else(|| format!("nothing is at {}, so no identity", pointer.text))?;
+    let text = pointer.find(json)?.ok_or_else(|| format!("nothing is at {}, so no identity", pointer.text))?;
     match text.as_bytes().first() {
         Some(b'"') => serde_json::from_str(text).map_err(|error| format!("the string at {}: {error}", pointer.text)),
         Some(b'-' | b'0'..=b'9') => Ok(text.to_owned()),
@@ -144,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_occurs_twice_on_the_way_names_no_event() {
+        let error = identity(&["/a/b"], r#"{"a":{"b":"x","\u0062":"y"}}"#).expect_err("x or y?");
+        assert!(error.contains("/a/b") && error.contains("\"b\" occurs twice"), "{error}");
+        assert!(identity(&["/a/b"], r#"{"a":{"b":"x"},"a":{"c":"y"}}"#).is_err());
+        assert_eq!(identity(&["/a"], r#"{"c":1,"a":"x","c":2}"#), Ok(b"x".to_vec()), "elsewhere it does not matter");
+    }
+
+    #[test]
     fn parts_cannot_run_into_each_other() {
         assert_eq!(identity(&["/a", "/b"], r#"{"a":"x","b":"yz"}"#), Ok(b"\0\x01x\0\x02yz".to_vec()));
         assert_ne!(identity(&["/a", "/b"], r#"{"a":"x","b":"yz"}"#), identity(&["/a", "/b"], r#"{"a":"xy","b":"z"}"#));
@@ -151,7 +205,16 @@ mod tests {
 
     #[test]
     fn anything_else_refuses_the_line() {
-        for line in ["no json", "{}", r#"{"a":null}"#, r#"{"a":[1]}"#, r#"{"a":true}"#, r#"{"a":""}"#, "[1]"] {
+        for line in [
+            "no json",
+            "{}",
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":null}"#,
+            r#"{"a":[1]}"#,
+            r#"{"a":true}"#,
+            r#"{"a":""}"#,
+            "[1]",
+        ] {
             assert!(identity(&["/a"], line).is_err(), "{line}");
         }
         assert!(identity(&["/a"], &format!(r#"{{"a":"{}"}}"#, "x".repeat(129))).is_err());

@@ -9,7 +9,7 @@ use logwood_note::{LogName, Policy, VerifierKey};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use parking_lot::Mutex;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::channel::connect;
 use crate::memory::{Memory, Snapshot};
@@ -21,14 +21,6 @@ use crate::{ClientError, VerifiedHead, policy};
 
 /// The generated client.
 pub(crate) type Rpc = LogServiceClient<Channel>;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest wait for the first byte of an answer, and for the next answer of a stream that owes one.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often a quiet connection is asked whether it still is one, and how long for the answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The state file is written at most this often while entries are appended, and once more at the end.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
@@ -137,7 +129,7 @@ impl Client {
             .parse::<LogName>()
             .map_err(|error| ClientError::BadOption { option: "log", message: error.to_string() })?
             .to_string();
-        let rpc = LogServiceClient::new(open_channel(&server, &tls).await?);
+        let rpc = LogServiceClient::new(connect(&server, &tls).await?);
         let (policy, vkey) = policy::choose(policy, vkey, (&server, &log, &rpc)).await?;
         let state = state_dir.map(|directory| StateFile::new(&directory, &server, &log));
         let remembered = state.as_ref().map(|state| state.load(vkey.as_ref())).transpose()?.flatten();
@@ -371,28 +363,6 @@ impl Drop for Inner {
 /// The size that a request names as known.
 pub(crate) fn size_of(known: Option<&VerifiedHead>) -> u64 {
     known.map_or(0, |known| known.head.size.0)
-}
-
-/// Connects to the gRPC port of `server`, with the time-outs that a [`Client`] has.
-///
-/// # Errors
-///
-/// * [`ClientError::BadOption`] for a malformed URL, or certificates that are of no use.
-/// * [`ClientError::Unreachable`] if there is no server.
-pub async fn open_channel(server: &str, tls: &TlsOptions) -> Result<Channel, ClientError> {
-    let bad = |option, message| ClientError::BadOption { option, message };
-    let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| bad("server", error.to_string()))?;
-    if endpoint.uri().scheme_str() == Some("https") {
-        endpoint = endpoint.tls_config(tls.config()?).map_err(|error| bad("tls-ca", error.to_string()))?;
-    } else if tls.is_given() {
-        return Err(bad("server", "certificates are for servers whose URL begins with https://".to_owned()));
-    }
-    let endpoint = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
-    connect(&endpoint).await.map_err(|error| ClientError::unreachable(server, &error))
 }
 
 /// First contact: the server's own key, if it verifies the server's own head.

@@ -30,7 +30,7 @@ mod verify;
 
 pub use append::{Appended, EntryRefused, Identity, NewEntry};
 pub use channel::connect;
-pub use client::{Client, ClientOptions, open_channel};
+pub use client::{Client, ClientOptions};
 pub use entries::{Chunk, Entries, Until};
 pub use error::ClientError;
 pub use heads::{HeadWatch, Heads, HeadsFrom};

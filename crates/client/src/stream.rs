@@ -27,7 +27,8 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::append::{not_sent, receipts};
-use crate::client::{ANSWER_TIMEOUT, Store, size_of};
+use crate::channel::ANSWER_TIMEOUT;
+use crate::client::{Store, size_of};
 use crate::retry::Attempts;
 use crate::{Appended, Client, ClientError, EntryRefused, NewEntry, VerifiedHead};
 

@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use logwood_proto::read_pem_file;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::ClientError;
-
-/// Largest PEM file, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Roots and certificate of a client. The default trusts the roots of the system, and shows no certificate.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +40,6 @@ impl TlsOptions {
 }
 
 fn read(option: &'static str, file: &Path) -> Result<Vec<u8>, ClientError> {
-    let failed = |message: String| ClientError::BadOption { option, message: format!("{}: {message}", file.display()) };
-    let bytes = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(failed(format!("a PEM file has at most {FILE_BYTES_MAX} bytes")));
-    }
-    std::fs::read(file).map_err(|error| failed(error.to_string()))
+    let failed = |error| ClientError::BadOption { option, message: format!("{}: {error}", file.display()) };
+    read_pem_file(file).map_err(failed)
 }

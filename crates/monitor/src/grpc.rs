@@ -4,7 +4,7 @@
 //! since that is what its evidence is made of.
 
 use bytes::Bytes;
-use logwood_client::{TlsOptions, open_channel};
+use logwood_client::TlsOptions;
 use logwood_merkle::{CompactRange, Hash, TreeSize};
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_proto::{FieldError, hashes, range_proof, v1};
@@ -117,7 +117,7 @@ impl Server {
 
     async fn rpc(&self) -> Result<LogServiceClient<Channel>, Failure> {
         let connect = async || {
-            let channel = open_channel(&self.url, &self.tls).await;
+            let channel = logwood_client::connect(&self.url, &self.tls).await;
             channel.map(LogServiceClient::new).map_err(|error| Failure::unavailable("gRPC", error.to_string()))
         };
         self.rpc.get_or_try_init(connect).await.cloned()

@@ -4,10 +4,12 @@
 mod coalesce;
 mod convert;
 mod details;
+mod pem_file;
 
 pub use coalesce::Coalesced;
 pub use convert::{FieldError, hash, hashes, hashes_to_bytes, range_proof, range_proof_to_message};
 pub use details::{DOMAIN, Reason};
+pub use pem_file::{PEM_FILE_BYTES_MAX, read_pem_file};
 
 /// Generated messages, clients and servers.
 pub mod v1 {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use logwood_proto::read_pem_file;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,9 +15,6 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// Largest PEM file, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the PEM files are.
 #[derive(Clone, Debug)]
@@ -91,11 +89,7 @@ impl Tls {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Read { file: file.to_owned(), source };
-    if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(content(file, &format!("a PEM file has at most {FILE_BYTES_MAX} bytes")));
-    }
-    std::fs::read(file).map_err(failed)
+    read_pem_file(file).map_err(|source| TlsError::Read { file: file.to_owned(), source })
 }
 
 fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
