@@ -31,7 +31,7 @@ use tonic::transport::Channel;
 
 use crate::child::ServerProcess;
 use crate::connect::{self, TlsArgs};
-use crate::output;
+use crate::{output, progress};
 use load::{Checker, Load};
 use tally::{Report, Tally};
 
@@ -138,6 +138,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     };
     let channels = connect(&url, &tls, args.connections).await?;
     let load = Arc::new(load(&args, &channels).await?);
+    let bar = progress::waiting(&format!("{} for {} s", args.kind.name(), args.seconds));
     let began = Instant::now();
     let deadline = began + Duration::from_secs(args.seconds.into());
     let tally = match args.kind {
@@ -146,7 +147,9 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Kind::Batch => calls::batch(&channels, &load, in_flight, deadline).await?,
         Kind::Stream => stream::run(&channels, &load, args.streams, in_flight, deadline).await?,
     };
-    print(&args, in_flight, &tally.report(began.elapsed()), sync_us)?;
+    let elapsed = began.elapsed();
+    bar.finish_and_clear();
+    print(&args, in_flight, &tally.report(elapsed), sync_us)?;
     if let Some(own) = &mut own {
         own.process.stop()?;
     }

@@ -19,12 +19,17 @@ use crate::{files, output, progress};
 /// Shown by `--help`.
 const EXAMPLES: &str = "\
 Example:
-  logwood export --range 0..1000 --out first-thousand && logwood verify --vkey KEY --range first-thousand
+  logwood export --range 0..3 --out range && logwood verify --vkey KEY --range range
+      The first three entries, 0 to 2. KEY is the log's verifier key, from somebody whom you trust.
 ";
 
-/// Writes a range of entries and its proof, for `logwood verify --range DIR`.
+/// Writes a range of entries and the proof that these are all, for `logwood verify --range DIR`.
 ///
-/// Needs 32 bytes of memory an entry.
+/// DIR gets `entries`, each entry after its length (big-endian uint16), and `proof.logwood-range`, which holds the head's
+/// checkpoint. Needs 32 bytes of memory an entry.
+///
+/// Exit status 0 if it is written and verified; 1 if the range is beyond the head, the server is not reached, or DIR cannot
+/// be written; 2 for wrong usage; 3 if what the server answered does not verify.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ExportArgs {

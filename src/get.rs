@@ -13,13 +13,18 @@ use crate::{files, output};
 /// Shown by `--help`.
 const EXAMPLES: &str = "\
 Examples:
-  logwood get 7 --receipt 7.tlog-proof > entry
+  logwood get 0 --receipt 0.tlog-proof > entry && logwood verify --vkey KEY 0.tlog-proof entry
+      Entry 0 and its receipt. KEY is the log's verifier key, from somebody whom you trust.
   logwood get --leaf-hash $( (printf '\\0'; cat entry) | sha256sum | cut -c-64)
+      The same, asked for by what it is and not by where it is.
 ";
 
 /// Writes an entry's bytes to standard output, once its inclusion proof has verified.
 ///
-/// Exit status 3 if the server's answer does not verify, 1 if there is no such entry.
+/// Nothing is added, no newline either: what comes out is what went in, byte for byte.
+///
+/// Exit status 0 if it verifies; 1 if there is no such entry, or no answer; 2 for wrong usage; 3 if the server's answer does
+/// not verify.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct GetArgs {

@@ -11,13 +11,23 @@ use crate::{files, output};
 /// Shown by `--help`.
 const EXAMPLES: &str = "\
 Examples:
+  logwood head
+      What this machine, if it asked before, has not seen change except by growing.
   logwood head --published --raw > checkpoint.kept
       Keep it elsewhere: `logwood prove --since` and `logwood fsck --checkpoint` judge the log by it.
+  logwood head --policy policy
+      The newest head that the policy's witnesses have cosigned, if it has a quorum of them.
 ";
 
 /// Prints the log's latest head: signature checked, and consistent with the last one seen from here.
 ///
-/// Exit status 3 if it does not extend the last one seen; 1 if it is smaller, which by itself proves nothing.
+/// The level is what the head has reached: `signed` (a promise to whom it was shown), `published` (so the server says: it
+/// is in the history that everybody is shown), or `witnessed` (its cosignatures satisfy --policy). The time is the log's
+/// own clock.
+///
+/// Exit status 0 if it verifies; 1 if there is no answer or no head of that level, and if it is smaller than the last one
+/// seen, which by itself proves nothing; 2 for wrong usage; 3 if it does not extend the last one seen, is not signed by the
+/// log's key, or does not satisfy the policy.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct HeadArgs {
