@@ -9,6 +9,7 @@ use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_proto::{hashes, v1};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 type Rpc = LogServiceClient<Channel>;
 
@@ -69,6 +70,38 @@ async fn sizes_and_indices_beyond_the_head_are_out_of_range_on_every_rpc() {
     let head = rpc.get_tree_head(v1::GetTreeHeadRequest { log: log(), ..Default::default() }).await.expect("a head");
     let checkpoint = head.into_inner().head.expect("a head").checkpoint;
     assert!(std::str::from_utf8(&checkpoint).expect("text").lines().any(|line| line == "300"), "nothing was logged");
+}
+
+/// The field that an answer blames, and the size that its detail tells.
+fn blamed<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
+    let status = answer.expect_err("out of range");
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    let info = status.get_details_error_info().expect("the typed detail");
+    let field = status.message().split(' ').next().expect("one word at least").to_owned();
+    (field, info.metadata["size"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_out_of_range_is_named_by_its_field_beside_the_size_of_the_head() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_server, mut rpc) = start(dir.path()).await;
+    for (first_index, end_index, field) in [(1, 301, "end_index"), (301, 302, "first_index"), (301, 0, "first_index")] {
+        let request = v1::ReadEntriesRequest { log: log(), first_index, end_index, ..Default::default() };
+        let mut answers = rpc.read_entries(request).await.expect("streams open").into_inner();
+        assert_eq!(blamed(answers.message().await), (field.to_owned(), "300".to_owned()));
+    }
+    for (old_size, new_size, field) in [(1, 301, "new_size"), (301, 302, "old_size")] {
+        let request = v1::GetConsistencyProofRequest { log: log(), old_size, new_size };
+        assert_eq!(blamed(rpc.get_consistency_proof(request).await), (field.to_owned(), "300".to_owned()));
+    }
+    // In a tree of the past the head is not what is too small, and its size is told all the same.
+    let by = Some(v1::get_inclusion_proof_request::By::Index(7));
+    let request = v1::GetInclusionProofRequest { log: log(), by, size: 7, known_size: 0 };
+    assert_eq!(blamed(rpc.get_inclusion_proof(request).await), ("index".to_owned(), "300".to_owned()));
+    let request = v1::GetInclusionProofsRequest { log: log(), indices: vec![0, 7], size: 7, known_size: 0 };
+    assert_eq!(blamed(rpc.get_inclusion_proofs(request).await), ("indices".to_owned(), "300".to_owned()));
+    let request = v1::GetRangeProofRequest { log: log(), first_index: 6, end_index: 8, size: 7, known_size: 0 };
+    assert_eq!(blamed(rpc.get_range_proof(request).await), ("end_index".to_owned(), "300".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

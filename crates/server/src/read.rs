@@ -186,8 +186,10 @@ pub(crate) async fn read_entries(
     let mut shown = Core::shown(&log)?;
     let size = shown.head.size.0;
     check_known(request.known_size, size)?;
-    if request.first_index > size || request.end_index > size {
-        return Err(status::beyond_head("first_index", request.first_index.max(request.end_index), size));
+    for (field, asked) in [("first_index", request.first_index), ("end_index", request.end_index)] {
+        if asked > size {
+            return Err(status::beyond_head(field, asked, size));
+        }
     }
     if request.follow && request.end_index != 0 {
         return Err(status::invalid("follow", "excludes end_index"));
@@ -272,7 +274,7 @@ pub(crate) fn get_inclusion_proof(
     let size = proof_size(request.size, shown.head.size.0)?;
     let index = locate(core, &log, shown.head.size.0, &by)?;
     if index.0 >= size.0 {
-        return Err(status::beyond_head("index", index.0, size.0));
+        return Err(status::beyond_tree("index", index.0, size, shown.head.size));
     }
     let head = core.signed_head(&log, &shown, request.known_size)?;
     let view = (log.number, shown.view());
@@ -301,7 +303,7 @@ pub(crate) fn get_inclusion_proofs(
         return Err(status::invalid("indices", "must be strictly increasing"));
     }
     if let Some(&last) = request.indices.last().filter(|&&last| last >= size.0) {
-        return Err(status::beyond_head("index", last, size.0));
+        return Err(status::beyond_tree("indices", last, size, shown.head.size));
     }
     let indices: Vec<_> = request.indices.iter().map(|&index| LeafIndex(index)).collect();
     let head = core.signed_head(&log, &shown, request.known_size)?;
@@ -330,7 +332,7 @@ pub(crate) fn get_range_proof(
         return Err(status::invalid("end_index", "the range is empty or reversed"));
     }
     if range.end > size.0 {
-        return Err(status::beyond_head("end_index", range.end, size.0));
+        return Err(status::beyond_tree("end_index", range.end, size, shown.head.size));
     }
     let head = core.signed_head(&log, &shown, request.known_size)?;
     let view = (log.number, shown.view());
@@ -346,8 +348,10 @@ pub(crate) fn get_consistency_proof(
     let shown = Core::shown(&log)?;
     let size = shown.head.size.0;
     let (old, new) = (request.old_size, request.new_size);
-    if new > size || old > size {
-        return Err(status::beyond_head("size", old.max(new), size));
+    for (field, asked) in [("old_size", old), ("new_size", new)] {
+        if asked > size {
+            return Err(status::beyond_head(field, asked, size));
+        }
     }
     if old == 0 || old > new {
         return Err(status::invalid("old_size", "0 < old_size <= new_size"));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use logwood_merkle::{ProofError, TreeHead};
+use logwood_merkle::{ProofError, TreeHead, TreeSize};
 use logwood_proto::{DOMAIN, FieldError, Reason};
 use logwood_store::ReadError;
 use tonic::{Code, Status};
@@ -27,14 +27,29 @@ pub(crate) fn field(error: FieldError) -> Status {
 }
 
 /// An index or size past the log's head.
+///
+/// * `field` - the one of the request that is out of range.
+/// * `size` - that of the head.
 pub(crate) fn beyond_head(field: &str, asked: u64, size: u64) -> Status {
+    out_of_range(format!("{field} {asked} is beyond the head, which has size {size}"), size)
+}
+
+/// An index past the tree that the request asks about, which may be one of the log's past.
+///
+/// * `tree` - the size of that tree.
+/// * `size` - that of the head.
+pub(crate) fn beyond_tree(field: &str, asked: u64, tree: TreeSize, size: TreeSize) -> Status {
+    if tree == size {
+        return beyond_head(field, asked, size.0);
+    }
+    out_of_range(format!("{field} {asked} is beyond the tree of size {tree} that the request names"), size.0)
+}
+
+/// The detail holds the head's size, so that a caller can tell a log that is behind from a wrong request.
+fn out_of_range(message: String, size: u64) -> Status {
     let metadata = HashMap::from([("size".to_owned(), size.to_string())]);
     let details = ErrorDetails::with_error_info(Reason::BeyondHead.as_str(), DOMAIN, metadata);
-    Status::with_error_details(
-        Code::OutOfRange,
-        format!("{field} {asked} is beyond the head: the log has {size} entries"),
-        details,
-    )
+    Status::with_error_details(Code::OutOfRange, message, details)
 }
 
 /// The identity is taken by other bytes.
@@ -134,7 +149,6 @@ pub(crate) fn node(error: NodeError) -> Status {
     }
 }
 
-/// A message is larger than its method takes. No retry helps, so none is suggested.
 /// Whether this is what the decoder says of bytes that are no message of the contract.
 pub(crate) fn is_misread(status: &Status) -> bool {
     status.code() == Code::Internal && status.message().starts_with("failed to decode Protobuf message")
@@ -145,6 +159,7 @@ pub(crate) fn malformed() -> Status {
     invalid("message", "is not what the method takes: not Protocol Buffers, or a string that is not UTF-8")
 }
 
+/// A message is larger than its method takes. No retry helps, so none is suggested.
 pub(crate) fn message_too_large(bytes: usize, bytes_max: usize) -> Status {
     let message = format!("a message of {bytes} bytes is over this method's limit of {bytes_max} bytes");
     let details = ErrorDetails::with_quota_failure_violation("message", message.clone());
