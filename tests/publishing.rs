@@ -3,9 +3,8 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
-use common::Server;
+use common::{Server, command};
 use logwood_note::{SignatureType, SignedNote, VerifierKey};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
@@ -18,16 +17,6 @@ fn configure(dir: &Path, text: &str) -> String {
     let path = dir.join("config.toml");
     std::fs::write(&path, text).expect("written");
     path.to_str().expect("UTF-8").to_owned()
-}
-
-fn command(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("the command runs");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 async fn head(rpc: &mut Rpc, log: &str, level: v1::HeadLevel) -> v1::SignedTreeHead {

@@ -67,6 +67,13 @@ pub fn outcome(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// Calls the command in `dir`: its exit status, and all that it printed.
+pub fn command(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
+    let output = Command::new(LOGWOOD).args(arguments).current_dir(dir).output().expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Copies a directory of files and directories.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Tree, corruptions, flip, mth, path, proof, range_proof};
+use common::rfc6962::{mth, path, proof};
+use common::{Tree, corruptions, flip, range_proof};
 use logwood_merkle::{
     CompactRange, Hash, LeafIndex, ProofError, RangeProof, TreeHead, TreeSize, multi, plan, range, verify,
 };

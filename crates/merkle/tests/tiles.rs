@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Tree, mth};
+use common::Tree;
+use common::rfc6962::mth;
 use logwood_merkle::{
     CompactRange, CompactRangeError, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileError, TileId, TileNodes, TilePath,
     TreeSize,

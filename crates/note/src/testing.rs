@@ -1,5 +1,8 @@
 //! What the tests of this crate share: fixed keys, a small tree, and the public test data.
 
+#[path = "../../merkle/tests/common/rfc6962.rs"]
+mod rfc6962;
+
 use std::path::PathBuf;
 
 use logwood_merkle::{Hash, LeafIndex, TreeHead, TreeSize};
@@ -8,6 +11,8 @@ use crate::checkpoint::sign_checkpoint;
 use crate::key::SignatureType;
 use crate::private_key::{CosigningKey, PrivateKey, SigningKey};
 use crate::receipt::Receipt;
+
+pub(crate) use rfc6962::{mth, path, proof};
 
 /// The log of most tests.
 pub(crate) const ORIGIN: &str = "log.example/logs/audit";
@@ -36,53 +41,6 @@ pub(crate) fn leaves(size: u64) -> Vec<Hash> {
 /// Head of the tree of the first `size` entries.
 pub(crate) fn head(size: u64) -> TreeHead {
     TreeHead { size: TreeSize(size), root: mth(&leaves(size)) }
-}
-
-/// RFC 6962 §2.1, as written there.
-pub(crate) fn mth(d: &[Hash]) -> Hash {
-    match d.len() {
-        0 => Hash::empty_root(),
-        1 => d[0],
-        n => Hash::node(&mth(&d[..split(n)]), &mth(&d[split(n)..])),
-    }
-}
-
-/// RFC 6962 §2.1.1, as written there.
-pub(crate) fn path(m: usize, d: &[Hash]) -> Vec<Hash> {
-    let n = d.len();
-    if n == 1 {
-        return Vec::new();
-    }
-    let k = split(n);
-    let (mut path, sibling) =
-        if m < k { (path(m, &d[..k]), mth(&d[k..])) } else { (path(m - k, &d[k..]), mth(&d[..k])) };
-    path.push(sibling);
-    path
-}
-
-/// RFC 6962 §2.1.2, as written there: `PROOF(m, D[n])`.
-pub(crate) fn proof(m: usize, d: &[Hash]) -> Vec<Hash> {
-    subproof(m, d, true)
-}
-
-fn subproof(m: usize, d: &[Hash], is_whole: bool) -> Vec<Hash> {
-    let n = d.len();
-    if m == n {
-        return if is_whole { Vec::new() } else { vec![mth(d)] };
-    }
-    let k = split(n);
-    let (mut proof, sibling) = if m <= k {
-        (subproof(m, &d[..k], is_whole), mth(&d[k..]))
-    } else {
-        (subproof(m - k, &d[k..], false), mth(&d[..k]))
-    };
-    proof.push(sibling);
-    proof
-}
-
-/// Largest power of two smaller than `n`.
-fn split(n: usize) -> usize {
-    1 << (n - 1).ilog2()
 }
 
 /// A good receipt for `entry(index)` in the tree of `size`, signed with `key(ORIGIN, 1)`.

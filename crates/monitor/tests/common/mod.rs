@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 pub mod disk;
+#[path = "../../../merkle/tests/common/rfc6962.rs"]
+mod rfc6962;
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_note::{AddCheckpoint, CosigningKey, Policy, PrivateKey, SignatureType, SignedNote, SigningKey};
@@ -19,36 +21,6 @@ pub const FORK: u64 = 5;
 /// Most entries of a branch.
 pub const SIZE_MAX: u64 = 24;
 
-/// RFC 6962 §2.1, as written there.
-fn mth(d: &[Hash]) -> Hash {
-    match d.len() {
-        0 => Hash::empty_root(),
-        1 => d[0],
-        n => Hash::node(&mth(&d[..split(n)]), &mth(&d[split(n)..])),
-    }
-}
-
-/// RFC 6962 §2.1.2, as written there.
-fn subproof(m: usize, d: &[Hash], is_known: bool) -> Vec<Hash> {
-    let n = d.len();
-    if m == n {
-        return if is_known { Vec::new() } else { vec![mth(d)] };
-    }
-    let k = split(n);
-    let (mut proof, other) = if m <= k {
-        (subproof(m, &d[..k], is_known), mth(&d[k..]))
-    } else {
-        (subproof(m - k, &d[k..], false), mth(&d[..k]))
-    };
-    proof.push(other);
-    proof
-}
-
-/// The largest power of two below `n`.
-fn split(n: usize) -> usize {
-    n.next_power_of_two() / 2
-}
-
 /// The leaf hashes of a branch.
 pub fn leaves(branch: bool, size: u64) -> Vec<Hash> {
     (0..size).map(|index| Hash::leaf(format!("{} {index}", branch && index >= FORK).as_bytes())).collect()
@@ -56,7 +28,7 @@ pub fn leaves(branch: bool, size: u64) -> Vec<Hash> {
 
 /// The head of a branch at `size`.
 pub fn head(branch: bool, size: u64) -> TreeHead {
-    TreeHead { size: TreeSize(size), root: mth(&leaves(branch, size)) }
+    TreeHead { size: TreeSize(size), root: rfc6962::mth(&leaves(branch, size)) }
 }
 
 /// The proof that a branch at `new` extends itself at `old`; empty from 0.
@@ -65,7 +37,7 @@ pub fn proof(branch: bool, old: u64, new: u64) -> Vec<Hash> {
         return Vec::new();
     }
     let old = usize::try_from(old).expect("a small tree");
-    subproof(old, &leaves(branch, new), true)
+    rfc6962::proof(old, &leaves(branch, new))
 }
 
 pub fn log_key() -> SigningKey {

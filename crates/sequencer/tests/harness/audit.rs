@@ -8,17 +8,10 @@ use logwood_store::{Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, 
 
 use super::Promise;
 
-/// `MTH`, transcribed from RFC 6962 §2.1.
-pub(crate) fn root(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [] => Hash::empty_root(),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(1 << (leaves.len() - 1).ilog2());
-            Hash::node(&root(left), &root(right))
-        }
-    }
-}
+#[path = "../../../merkle/tests/common/rfc6962.rs"]
+mod rfc6962;
+
+pub(crate) use rfc6962::mth as root;
 
 /// Checks every log of `store`, and that all `promises` are kept.
 pub(crate) fn audit(store: &MemoryStore, promises: &[(LogNumber, Promise)]) {
