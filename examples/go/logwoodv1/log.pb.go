@@ -144,10 +144,12 @@ type SignedTreeHead struct {
 	Consistency [][]byte `protobuf:"bytes,2,rep,name=consistency,proto3" json:"consistency,omitempty"`
 	// The level that this head has reached.
 	Level HeadLevel `protobuf:"varint,3,opt,name=level,proto3,enum=logwood.v1.HeadLevel" json:"level,omitempty"`
-	// When the head was taken: POSIX milliseconds by the log's own clock, covered by no signature. 0 if not known.
-	TimeMs        uint64 `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// When the head was taken: POSIX milliseconds by the log's own clock. 0 if not known.
+	TimeMs uint64 `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// A cosignature in the checkpoint says that second too. If not, no signature covers the time.
+	TimeIsCosigned bool `protobuf:"varint,5,opt,name=time_is_cosigned,json=timeIsCosigned,proto3" json:"time_is_cosigned,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SignedTreeHead) Reset() {
@@ -206,6 +208,13 @@ func (x *SignedTreeHead) GetTimeMs() uint64 {
 		return x.TimeMs
 	}
 	return 0
+}
+
+func (x *SignedTreeHead) GetTimeIsCosigned() bool {
+	if x != nil {
+		return x.TimeIsCosigned
+	}
+	return false
 }
 
 // The hashes left and right of a contiguous run of leaves.
@@ -2363,7 +2372,8 @@ type LogInfo struct {
 	// C2SP verifier keys.
 	Vkeys []string `protobuf:"bytes,3,rep,name=vkeys,proto3" json:"vkeys,omitempty"`
 	State LogState `protobuf:"varint,4,opt,name=state,proto3,enum=logwood.v1.LogState" json:"state,omitempty"`
-	// Entries under the latest head that the log lets out.
+	// Entries under the latest head that the log lets out. `ListLogs` reads no log into memory for its list: of one that
+	// is not there it tells the latest published head.
 	Size uint64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	// The seal, a signed note. Empty unless sealed.
 	Seal          []byte `protobuf:"bytes,6,opt,name=seal,proto3" json:"seal,omitempty"`
@@ -2660,14 +2670,15 @@ var File_logwood_v1_log_proto protoreflect.FileDescriptor
 const file_logwood_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x14logwood/v1/log.proto\x12\n" +
-	"logwood.v1\"\x98\x01\n" +
+	"logwood.v1\"\xc2\x01\n" +
 	"\x0eSignedTreeHead\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\fR\n" +
 	"checkpoint\x12 \n" +
 	"\vconsistency\x18\x02 \x03(\fR\vconsistency\x12+\n" +
 	"\x05level\x18\x03 \x01(\x0e2\x15.logwood.v1.HeadLevelR\x05level\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x04R\x06timeMs\"6\n" +
+	"\atime_ms\x18\x04 \x01(\x04R\x06timeMs\x12(\n" +
+	"\x10time_is_cosigned\x18\x05 \x01(\bR\x0etimeIsCosigned\"6\n" +
 	"\n" +
 	"RangeProof\x12\x12\n" +
 	"\x04left\x18\x01 \x03(\fR\x04left\x12\x14\n" +

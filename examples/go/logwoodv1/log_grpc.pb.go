@@ -45,15 +45,16 @@ type LogServiceClient interface {
 	//
 	// ALREADY_EXISTS: the identity was used for other bytes; ErrorInfo (IDENTITY_TAKEN) holds their `index`.
 	// FAILED_PRECONDITION: ErrorInfo reason FROZEN, SEALED, LOG_FULL, NO_WITNESSES or ROLLBACK_GUARD.
-	// RESOURCE_EXHAUSTED: limit `queue`, `message`, `storage` or `disk`.
+	// RESOURCE_EXHAUSTED: limit `queue`, `message`, `bodies`, `calls`, `storage` or `disk`.
 	// A cancelled call may still be logged: a retry with the same identity says where.
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
 	// Appends 1 to 1,000 entries. The new ones get contiguous indices in one round, or none is logged.
 	// Errors of single entries are in the answer. Codes of the call as for Append.
 	AppendBatch(ctx context.Context, in *AppendBatchRequest, opts ...grpc.CallOption) (*AppendBatchResponse, error)
 	// Appends a stream of entries, in order. The first message opens the stream, each further one is an entry.
-	// One answer per round; HTTP/2 flow control is the push-back. An entry's error is in the answer; the stream
-	// ends with a status only if it is broken (codes as for Append).
+	// One answer per round, or several of at most 256 KiB, all under the same head; HTTP/2 flow control is the push-back.
+	// An entry's error is in the answer; the stream ends with a status only if it is broken (codes as for Append).
+	// It may be silent between messages for as long as it likes, but not in the middle of one.
 	AppendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendStreamRequest, AppendStreamResponse], error)
 	// The latest head of a level. FAILED_PRECONDITION (NO_WITNESSES) if none of that level can exist.
 	GetTreeHead(ctx context.Context, in *GetTreeHeadRequest, opts ...grpc.CallOption) (*GetTreeHeadResponse, error)
@@ -75,7 +76,7 @@ type LogServiceClient interface {
 	GetRangeProof(ctx context.Context, in *GetRangeProofRequest, opts ...grpc.CallOption) (*GetRangeProofResponse, error)
 	// The consistency proof between two sizes, 0 < old <= new.
 	GetConsistencyProof(ctx context.Context, in *GetConsistencyProofRequest, opts ...grpc.CallOption) (*GetConsistencyProofResponse, error)
-	// All logs by name, in pages.
+	// All logs by name, in pages. One that cannot be served (damaged, or its key is unreadable) is listed with size 0.
 	ListLogs(ctx context.Context, in *ListLogsRequest, opts ...grpc.CallOption) (*ListLogsResponse, error)
 	// One log: what the public may know.
 	DescribeLog(ctx context.Context, in *DescribeLogRequest, opts ...grpc.CallOption) (*DescribeLogResponse, error)
@@ -260,15 +261,16 @@ type LogServiceServer interface {
 	//
 	// ALREADY_EXISTS: the identity was used for other bytes; ErrorInfo (IDENTITY_TAKEN) holds their `index`.
 	// FAILED_PRECONDITION: ErrorInfo reason FROZEN, SEALED, LOG_FULL, NO_WITNESSES or ROLLBACK_GUARD.
-	// RESOURCE_EXHAUSTED: limit `queue`, `message`, `storage` or `disk`.
+	// RESOURCE_EXHAUSTED: limit `queue`, `message`, `bodies`, `calls`, `storage` or `disk`.
 	// A cancelled call may still be logged: a retry with the same identity says where.
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
 	// Appends 1 to 1,000 entries. The new ones get contiguous indices in one round, or none is logged.
 	// Errors of single entries are in the answer. Codes of the call as for Append.
 	AppendBatch(context.Context, *AppendBatchRequest) (*AppendBatchResponse, error)
 	// Appends a stream of entries, in order. The first message opens the stream, each further one is an entry.
-	// One answer per round; HTTP/2 flow control is the push-back. An entry's error is in the answer; the stream
-	// ends with a status only if it is broken (codes as for Append).
+	// One answer per round, or several of at most 256 KiB, all under the same head; HTTP/2 flow control is the push-back.
+	// An entry's error is in the answer; the stream ends with a status only if it is broken (codes as for Append).
+	// It may be silent between messages for as long as it likes, but not in the middle of one.
 	AppendStream(grpc.BidiStreamingServer[AppendStreamRequest, AppendStreamResponse]) error
 	// The latest head of a level. FAILED_PRECONDITION (NO_WITNESSES) if none of that level can exist.
 	GetTreeHead(context.Context, *GetTreeHeadRequest) (*GetTreeHeadResponse, error)
@@ -290,7 +292,7 @@ type LogServiceServer interface {
 	GetRangeProof(context.Context, *GetRangeProofRequest) (*GetRangeProofResponse, error)
 	// The consistency proof between two sizes, 0 < old <= new.
 	GetConsistencyProof(context.Context, *GetConsistencyProofRequest) (*GetConsistencyProofResponse, error)
-	// All logs by name, in pages.
+	// All logs by name, in pages. One that cannot be served (damaged, or its key is unreadable) is listed with size 0.
 	ListLogs(context.Context, *ListLogsRequest) (*ListLogsResponse, error)
 	// One log: what the public may know.
 	DescribeLog(context.Context, *DescribeLogRequest) (*DescribeLogResponse, error)
