@@ -78,8 +78,9 @@ enum LogsCommand {
     },
     /// Makes a log read-only.
     Freeze(AdminArgs),
-    /// Opens a frozen log again, if it extends everything that it is known to have signed: the anchor, and every
-    /// checkpoint given. After a restore, ask your auditors, mirrors and clients for the newest that they hold.
+    /// Opens a log again that is frozen, or whose anchor was lost, if it extends everything that it is known to have
+    /// signed: the anchor, and every checkpoint given. After a restore, and after the loss of an anchor, ask your
+    /// auditors, mirrors and clients for the newest that they hold.
     Thaw {
         #[command(flatten)]
         admin: AdminArgs,

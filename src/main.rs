@@ -3,6 +3,7 @@
 //! This file only composes: each subcommand has a module of its own, and every way to fail ends in
 //! [`failure::exit_code`], so that a script can tell "down" (1) from "lying" (3).
 
+mod anchor;
 mod append;
 mod bench;
 mod child;

@@ -1,20 +1,17 @@
 //! `logwood repair`: what a start refuses to do unasked.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use logwood_merkle::TreeHead;
 use logwood_sequencer::LogTail;
-use logwood_server::read_anchor;
+use logwood_server::AnchoredHeads;
 use logwood_store::{LogQuery, LogRecord, LogStore as _, StoredHead};
 use logwood_store_rocksdb::{OpenError, RocksStore, TornTail};
 use serde_json::json;
 
-use crate::output;
-use crate::progress;
+use crate::{anchor, output, progress};
 
 /// Repairs a data directory that does not open. The server must be stopped.
 ///
@@ -47,7 +44,7 @@ pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let db = args.dir.join("db");
     let mut rebuild = args.rebuild_index;
     if args.drop_torn_tail {
-        let dropped = drop_torn_tail(&db, &anchored(args)?)?;
+        let dropped = drop_torn_tail(&db, &anchor::read(&args.dir, args.anchor.as_deref())?)?;
         report_dropped(args.json, &dropped)?;
         // What was cut off may be in the index already, if it was damaged long after it was written.
         rebuild |= matches!(RocksStore::open_read_only(&db), Err(OpenError::Index { .. }));
@@ -63,18 +60,6 @@ pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The heads that the anchor knows. One that was named must be there.
-fn anchored(args: &RepairArgs) -> anyhow::Result<Vec<(String, TreeHead)>> {
-    let path = args.anchor.clone().unwrap_or_else(|| args.dir.join("ANCHOR"));
-    match read_anchor(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && args.anchor.is_none() => {
-            eprintln!("logwood: there is no anchor at {}, so none was asked; --anchor names it", path.display());
-            Ok(Vec::new())
-        }
-        heads => heads.with_context(|| format!("cannot read the anchor {}", path.display())),
-    }
-}
-
 /// What was cut off.
 pub(crate) struct Dropped {
     /// Bytes of the write-ahead log.
@@ -86,23 +71,24 @@ pub(crate) struct Dropped {
 }
 
 /// Cuts a damaged last record off, if no log falls behind the anchor by that.
-pub(crate) fn drop_torn_tail(db: &Path, anchored: &[(String, TreeHead)]) -> anyhow::Result<Dropped> {
+pub(crate) fn drop_torn_tail(db: &Path, anchored: &AnchoredHeads) -> anyhow::Result<Dropped> {
     let torn = TornTail::find(db)?;
     let scratch = tempfile::tempdir_in(db).context("cannot make a directory to try the repair in")?;
     let preview = torn.preview(scratch.path())?;
-    for (name, head) in anchored {
-        let head = *head;
+    let sizes = anchored.heads.iter().map(|(name, head)| (name, head.size));
+    for (name, anchored_size) in sizes.chain(anchored.unfinished.iter().map(|(name, size)| (name, *size))) {
         let Some(record) = preview.logs(LogQuery::Name(name))?.pop() else {
             bail!("without the damaged record the log `{name}` is gone, which the anchor knows: {REFUSED}");
         };
-        if record.head.head.size < head.size {
-            let left = record.head.head.size;
+        let left = record.head.head.size;
+        if left < anchored_size {
             bail!(
-                "without the damaged record the log `{name}` has {left} entries, the anchor has {}: {REFUSED}",
-                head.size
+                "without the damaged record the log `{name}` has {left} entries, the anchor has {anchored_size}: \
+                 {REFUSED}"
             );
         }
         // Loading the log as it was then compares the root of its entries with the anchor's.
+        let Some(&head) = anchored.heads.get(name) else { continue };
         let then = LogRecord { head: StoredHead { head, ..record.head }, ..record };
         LogTail::load(&preview, &then).with_context(|| format!("the log `{name}` is not the anchor's: {REFUSED}"))?;
     }

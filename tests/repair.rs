@@ -121,15 +121,18 @@ fn nothing_that_the_anchor_knows_is_cut_off() {
     let dir = tempfile::tempdir().expect("a directory");
     killed(dir.path());
     let root = "00".repeat(32);
-    fs::write(dir.path().join("ahead"), format!("token {}\nlog default 4 {root}\n", "0".repeat(32))).expect("written");
-    fs::write(dir.path().join("other"), format!("token {}\nlog default 1 {root}\n", "0".repeat(32))).expect("written");
-    fs::write(dir.path().join("gone"), format!("token {}\nlog another 1 {root}\n", "0".repeat(32))).expect("written");
+    for (name, head) in [("ahead", "default 4"), ("other", "default 1"), ("gone", "another 1")] {
+        fs::write(dir.path().join(name), common::anchor(&[&format!("{head} {root}")])).expect("written");
+    }
+    let unfinished = common::anchor(&[&format!("default 4 {root}")]);
+    fs::write(dir.path().join("unfinished"), &unfinished[..unfinished.len() - 30]).expect("written");
     damage(dir.path(), |wal, _| *wal.last_mut().expect("not empty") ^= 1);
     let damaged = fs::read(wal(dir.path())).expect("readable");
     for (anchor, says) in [
         ("ahead", "the anchor has 4"),
         ("other", "is not the anchor's"),
         ("gone", "is gone"),
+        ("unfinished", "the anchor has 4"),
         ("missing", "cannot read"),
     ] {
         let refused = logwood(dir.path(), &["repair", "--drop-torn-tail", "--anchor", anchor, "data"]);

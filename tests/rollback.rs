@@ -40,6 +40,92 @@ fn an_old_copy_of_the_data_reads_but_does_not_sign() {
     server.stop();
 }
 
+/// Why a server does not start on `data`.
+fn refusal(data: &Path) -> String {
+    let mut command = Command::new(LOGWOOD);
+    command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "off", "--data"]).arg(data);
+    command.env("LOGWOOD_LIMITS__DISK_RESERVE_MIB", "0");
+    let (code, out, err) = common::outcome(&command.output().expect("the command runs"));
+    assert_eq!(code, Some(1), "{out}{err}");
+    err
+}
+
+#[test]
+fn an_old_copy_does_not_sign_whatever_has_become_of_the_anchor() {
+    let dir = restored();
+    let newest = std::fs::read(dir.path().join("data/ANCHOR")).expect("readable");
+    let old = dir.path().join("old");
+    let anchor = old.join("ANCHOR");
+    let at = newest.windows(3).position(|part| part == b" 3 ").expect("the newest size");
+    let flipped = |at: usize, bit: u8| [&newest[..at], &[newest[at] ^ bit][..], &newest[at + 1..]].concat();
+    let damaged = [
+        flipped(at + 1, 2),
+        flipped(newest.len() - 2, 1),
+        [&newest[..=at], &b"03"[..], &newest[at + 2..]].concat(),
+        [&newest[..], b"nonsense\n"].concat(),
+        newest[..20].to_vec(),
+    ];
+    for bytes in damaged {
+        std::fs::write(&anchor, &bytes).expect("written");
+        let text = refusal(&old);
+        assert!(text.contains("is damaged") && text.contains("logwood logs thaw"), "{text}");
+        assert_eq!(std::fs::read(&anchor).expect("readable"), bytes, "it is kept as it was");
+    }
+    // The newest line cut short, as by a crash; but then the store would hold what it names.
+    std::fs::write(&anchor, &newest[..newest.len() - 1]).expect("written");
+    let text = refusal(&old);
+    assert!(text.contains("names size 3 of log `default`, which the store lacks"), "{text}");
+
+    for lost in ["emptied", "deleted"] {
+        match lost {
+            "emptied" => std::fs::write(&anchor, "").expect("written"),
+            _ => std::fs::remove_file(&anchor).expect("removed"),
+        }
+        // Nor after another start, which finds the anchor of this one.
+        for _ in 0..2 {
+            let server = Server::start(&old, 0, &[]);
+            let (code, text) = logwood(&server, dir.path(), "b", &["append", "two"]);
+            assert!(code == Some(1) && text.contains("read-only"), "{lost}: {text}");
+            assert_eq!(logwood(&server, dir.path(), "c", &["head"]).0, Some(0), "reads go on");
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_anchor_was_lost_is_thawed_against_the_checkpoints_that_others_hold() {
+    let dir = restored();
+    for (data, kept) in [("old", "kept-1"), ("data", "kept-2")] {
+        std::fs::remove_file(dir.path().join(data).join("ANCHOR")).expect("removed");
+        let server = Server::start(&dir.path().join(data), 0, &[]);
+        if data == "old" {
+            let (code, text) = admin(dir.path(), data, &["thaw", "default", "--checkpoint", "kept-2"]);
+            assert!(code == Some(1) && text.contains("the log has 2 entries"), "{text}");
+        }
+        assert_eq!(logwood(&server, dir.path(), "b", &["append", "two"]).0, Some(1), "it is read-only");
+        let (code, text) = admin(dir.path(), data, &["thaw", "default", "--checkpoint", kept]);
+        assert!(code == Some(0) && text.contains("the anchor: it knows nothing"), "{text}");
+        assert_eq!(logwood(&server, dir.path(), data, &["append", "two"]).0, Some(0));
+        server.stop();
+        let server = Server::start(&dir.path().join(data), 0, &[]);
+        assert_eq!(logwood(&server, dir.path(), data, &["append", "two"]).0, Some(0), "also after a restart");
+    }
+}
+
+#[test]
+fn a_new_log_needs_no_anchor_and_has_one_before_it_signs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let server = Server::start(&data, 0, &[]);
+    assert_eq!(admin(dir.path(), "data", &["create", "another"]).0, Some(0));
+    let text = std::fs::read_to_string(data.join("ANCHOR")).expect("readable");
+    assert!(text.contains("log default 0 ") && text.contains("log another 0 "), "{text}");
+    server.stop();
+    let server = Server::start(&data, 0, &[]);
+    std::fs::write(dir.path().join("one"), "first\n").expect("written");
+    assert_eq!(logwood(&server, dir.path(), "a", &["append", "one", "--log", "another"]).0, Some(0));
+}
+
 #[test]
 fn of_two_servers_on_copies_with_one_anchor_the_first_stops_signing() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 mod child;
 
 use child::ServerProcess;
+use sha2::{Digest as _, Sha256};
 
 /// The command under test.
 pub const LOGWOOD: &str = env!("CARGO_BIN_EXE_logwood");
@@ -86,6 +87,17 @@ pub fn copy(from: &Path, to: &Path) {
             _ => {}
         }
     }
+}
+
+/// An anchor of these heads, each `<name> <size> <root, hex>`, as docs/format.md says.
+pub fn anchor(heads: &[&str]) -> String {
+    let token = format!("token {}", "0".repeat(32));
+    let lines = [token].into_iter().chain(heads.iter().map(|head| format!("log {head}")));
+    let checked = lines.map(|line| {
+        let check = Sha256::digest(&line)[..8].iter().fold(0_u64, |check, byte| check << 8 | u64::from(*byte));
+        format!("{line} {check:016x}\n")
+    });
+    checked.collect()
 }
 
 /// The public data that is not part of this repository, if it is there.

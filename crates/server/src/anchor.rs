@@ -1,29 +1,26 @@
 //! The anchor: the newest published checkpoint of every log, outside the store.
 //!
 //! A restored backup or an old disk image is an old log with a live key. The anchor is what keeps it from signing: at
-//! start, a log whose store is behind its anchor is read-only.
-//!
-//! ```text
-//! token <32 hex digits>          the process that writes the file
-//! log <name> <size> <root, hex>  a published head; the last line of a log counts
-//! ```
+//! start, a log whose store is behind its anchor is read-only, and so is one that signed and that the anchor does not
+//! know: then the anchor was lost. A log is in the anchor before its first head is signed.
 //!
 //! The file is appended to and synced before a head is served as published, and compacted by rename: at start, when
 //! it has grown, and when an append failed, for then nobody knows what its end looks like. A process that finds
-//! another's token behind its own line stops signing: the same directory runs twice.
+//! another's token behind its own line stops signing: the same directory runs twice. `anchor/lines.rs` has the bytes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use logwood_merkle::{Hash, TreeHead, TreeSize};
+use logwood_merkle::{TreeHead, TreeSize};
 use parking_lot::Mutex;
 
 mod file;
+mod lines;
 
 use file::{AnchorFile, Disk};
+pub use lines::AnchoredHeads;
 
 /// A file that is so many times longer than it need be is compacted.
 const COMPACT_FACTOR: u64 = 4;
@@ -34,6 +31,7 @@ const COMPACT_BYTES_MIN: u64 = 1024 * 1024;
 /// The open anchor.
 pub(crate) struct Anchor<D = AnchorFile> {
     disk: D,
+    /// The first line of the file, for as long as it is this process's.
     token: String,
     state: Mutex<State>,
     /// Another process writes here: nothing is signed any more.
@@ -61,25 +59,44 @@ pub(crate) enum Anchored {
 
 impl Anchor {
     /// Reads the anchor, and writes it anew with this process's token.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut random = [0; 16];
+    ///
+    /// * `size` - that of a log in the store, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`]: it is damaged, or the store is older than its unfinished last line. Then it
+    /// stays as it was.
+    pub(crate) fn open(path: &Path, size: impl Fn(&str) -> io::Result<Option<TreeSize>>) -> io::Result<Self> {
+        let mut random = [0; lines::TOKEN_BYTES];
         getrandom::fill(&mut random).map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        Self::on(AnchorFile::new(path), random)
+        Self::on(AnchorFile::new(path), random, size)
     }
 }
 
 impl<D: Disk> Anchor<D> {
-    fn on(disk: D, random: [u8; 16]) -> io::Result<Self> {
-        let heads = disk.read()?.map(|text| parse(&text)).transpose()?.unwrap_or_default();
-        let token = random.iter().fold(String::new(), |mut token, byte| {
-            write!(token, "{byte:02x}").expect("writing to a String cannot fail");
-            token
-        });
+    fn on(
+        disk: D,
+        random: [u8; lines::TOKEN_BYTES],
+        size: impl Fn(&str) -> io::Result<Option<TreeSize>>,
+    ) -> io::Result<Self> {
+        let AnchoredHeads { heads, unfinished } = lines::parse(&disk.read()?.unwrap_or_default())?;
+        if let Some((log, least)) = unfinished
+            && size(&log)?.is_none_or(|size| size < least)
+        {
+            let problem = format!("its unfinished last line names size {least} of log `{log}`, which the store lacks");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        let token = lines::token(random);
         let text = whole(&token, &heads);
         disk.replace(&text)?;
         let bytes = text.len() as u64;
         let state = Mutex::new(State { heads, bytes, compact_bytes: bytes, is_torn: false });
         Ok(Self { disk, token, state, is_foreign: AtomicBool::new(false) })
+    }
+
+    /// Whether it knows no log at all: it is new, or what it said is lost.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().heads.is_empty()
     }
 
     /// The newest head of `log` that was ever anchored.
@@ -98,22 +115,22 @@ impl<D: Disk> Anchor<D> {
         if self.is_foreign() {
             return Ok(Anchored::Foreign);
         }
-        let (mut newer, mut lines, mut replaced) = (BTreeMap::new(), String::new(), String::new());
+        let (mut newer, mut added, mut replaced_bytes) = (BTreeMap::new(), String::new(), 0);
         for (log, head) in heads {
             let known = newer.get(log).or_else(|| state.heads.get(log));
             if known.is_none_or(|known| known.size < head.size) {
                 if let Some(known) = known {
-                    push_line(&mut replaced, log, known);
+                    replaced_bytes += lines::head(log, known).len() as u64;
                 }
-                push_line(&mut lines, log, head);
+                added += &lines::head(log, head);
                 newer.insert(log.clone(), *head);
             }
         }
-        if lines.is_empty() {
+        if added.is_empty() {
             return Ok(Anchored::Yes);
         }
-        let bytes = state.bytes + lines.len() as u64;
-        let compact_bytes = state.compact_bytes + lines.len() as u64 - replaced.len() as u64;
+        let bytes = state.bytes + added.len() as u64;
+        let compact_bytes = state.compact_bytes + added.len() as u64 - replaced_bytes;
         if state.is_torn || bytes > COMPACT_BYTES_MIN + COMPACT_FACTOR * compact_bytes {
             // Whoever takes the file over between this look and the rename loses it again, and finds that out after
             // its own next line.
@@ -128,7 +145,7 @@ impl<D: Disk> Anchor<D> {
             (state.bytes, state.is_torn) = (compact.len() as u64, false);
         } else {
             state.is_torn = true;
-            self.disk.append(&lines)?;
+            self.disk.append(&added)?;
             (state.bytes, state.is_torn) = (bytes, false);
         }
         state.heads.extend(newer);
@@ -144,7 +161,7 @@ impl<D: Disk> Anchor<D> {
 
     /// Looks whose token the file holds.
     fn find_foreign(&self) -> io::Result<bool> {
-        if self.disk.first_line()? != format!("token {}\n", self.token) {
+        if self.disk.first_line()? != self.token {
             tracing::error!("another process writes this anchor: nothing more is signed or published");
             self.is_foreign.store(true, Ordering::Release);
         }
@@ -154,54 +171,20 @@ impl<D: Disk> Anchor<D> {
 
 /// The compacted file.
 fn whole(token: &str, heads: &BTreeMap<String, TreeHead>) -> String {
-    let mut text = format!("token {token}\n");
-    for (log, head) in heads {
-        push_line(&mut text, log, head);
-    }
-    text
+    heads.iter().fold(token.to_owned(), |text, (log, head)| text + &lines::head(log, head))
 }
 
-fn push_line(text: &mut String, log: &str, head: &TreeHead) {
-    writeln!(text, "log {log} {} {}", head.size, head.root).expect("writing to a String cannot fail");
-}
-
-/// Reads every whole line; a last one that a crash cut short was never acted upon.
-fn parse(text: &str) -> io::Result<BTreeMap<String, TreeHead>> {
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let mut heads = BTreeMap::new();
-    for line in whole.lines() {
-        match line.split(' ').collect::<Vec<_>>()[..] {
-            ["token", _] => {}
-            ["log", name, size, root] => {
-                let head =
-                    size.parse().ok().zip(from_hex(root)).map(|(size, root)| TreeHead { size: TreeSize(size), root });
-                heads.insert(name.to_owned(), head.ok_or_else(|| damaged(line))?);
-            }
-            _ => return Err(damaged(line)),
-        }
-    }
-    Ok(heads)
-}
-
-/// The newest anchored head of each log that the anchor at `path` names. Nothing is written: for a repair, which must
-/// take back nothing that was published.
+/// What the anchor at `path` says. Nothing is written: for fsck, and for a repair, which must take back nothing that
+/// was published.
 ///
 /// # Errors
 ///
-/// The file is not there, cannot be read, or is damaged before its last line.
-pub fn read_anchor(path: &Path) -> io::Result<Vec<(String, TreeHead)>> {
-    Ok(parse(&std::fs::read_to_string(path)?)?.into_iter().collect())
-}
-
-fn damaged(line: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the anchor is damaged at the line `{line}`"))
-}
-
-fn from_hex(hex: &str) -> Option<Hash> {
-    let digits = hex.as_bytes().as_chunks::<2>().0;
-    let bytes = digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    let bytes = bytes.collect::<Option<Vec<u8>>>().filter(|_| hex.len() == 2 * Hash::LEN)?;
-    Hash::try_from(&bytes[..]).ok()
+/// The file is not there or cannot be read; [`io::ErrorKind::InvalidData`] if it is damaged.
+pub fn read_anchor(path: &Path) -> io::Result<AnchoredHeads> {
+    match AnchorFile::new(path).read()? {
+        Some(bytes) => lines::parse(&bytes),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 #[cfg(test)]

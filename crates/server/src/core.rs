@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use logwood_merkle::{Hash, TreeHead, TreeSize};
+use logwood_merkle::{Hash, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
 use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
 use logwood_store::{
-    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, StoredHead,
+    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, PublishedHead,
+    StoredHead,
 };
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
@@ -31,7 +32,8 @@ use crate::status;
 use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
 /// Why a log without a signer is read-only.
-pub(crate) const UNSIGNED: &str = "the log is read-only: its key is missing, or its storage is behind what was signed";
+pub(crate) const UNSIGNED: &str =
+    "the log is read-only: its key or its anchor is missing, or its storage is behind what was signed";
 
 /// State of the services.
 pub(crate) struct Core {
@@ -132,7 +134,7 @@ impl Core {
         let published = stored.as_ref().map(|head| published(&record.settings.origin, head)).transpose()?.map(Arc::new);
         let signer = self.signer(&record, published.as_deref())?;
         let view = tail.view();
-        let signer = self.anchored(&record.settings.name, view.head(), signer)?;
+        let signer = self.anchored((&record, stored.as_ref()), signer)?;
         let attempt = signer.map(|signer| {
             let note = signer.sign(&record.settings.origin, view.head());
             note.map(|note| (signer, note))
@@ -179,11 +181,28 @@ impl Core {
     }
 
     /// The signer, if it may sign the head that storage holds: a round may have ended between the commit and the anchor.
-    fn anchored(&self, name: &str, head: TreeHead, signer: Option<Signer>) -> Result<Option<Signer>, Status> {
-        if !self.shared.anchor_every_round || signer.is_none() {
-            return Ok(signer.filter(|_| !self.shared.anchor.is_foreign()));
+    /// A log is in the anchor before its first signature; one that signed and is not there has lost its anchor.
+    ///
+    /// * `stored` - its newest published head.
+    fn anchored(
+        &self,
+        (record, stored): (&LogRecord, Option<&PublishedHead>),
+        signer: Option<Signer>,
+    ) -> Result<Option<Signer>, Status> {
+        let (name, head, anchor) = (&record.settings.name, record.head.head, &self.shared.anchor);
+        let is_new = head.size == TreeSize(0) && stored.is_none();
+        if signer.is_some() && !is_new && anchor.head(name).is_none() {
+            tracing::error!(
+                log = name,
+                "the anchor does not know a log that has signed heads: it is read-only until the anchor is back, or \
+                 until `logwood logs thaw` has compared it with the checkpoints that others hold"
+            );
+            return Ok(None);
         }
-        match self.shared.anchor.append(&[(name.to_owned(), head)]) {
+        if signer.is_none() || !(is_new || self.shared.anchor_every_round) {
+            return Ok(signer.filter(|_| !anchor.is_foreign()));
+        }
+        match anchor.append(&[(name.clone(), head)]) {
             Ok(Anchored::Yes) => Ok(signer),
             Ok(Anchored::Foreign) => Ok(None),
             Err(error) => {

@@ -32,7 +32,7 @@ mod tls;
 mod transport;
 mod writer;
 
-pub use anchor::read_anchor;
+pub use anchor::{AnchoredHeads, read_anchor};
 pub use disk::{FreeSpace, free_space};
 pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;

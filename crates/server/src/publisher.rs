@@ -153,7 +153,9 @@ impl Driver {
         for handle in self.core.shared.registry.all() {
             let number = handle.number;
             if !self.known.contains_key(&number) {
-                let (stored, anchored) = (handle.stored.clone(), handle.anchored);
+                // What a log without a signer has stored is not for it to anchor: it may be an old head.
+                let stored = handle.stored.clone().filter(|_| handle.signer.is_some());
+                let anchored = handle.anchored;
                 let renews = handle.signer.as_ref().and_then(Signer::cosigner).is_some();
                 self.handle(Event::Loaded { log: number, renews, stored, anchored });
                 self.known.insert(number, (Arc::clone(&handle), None));

@@ -286,11 +286,13 @@ impl Registry {
         self.signed.lock().get(&log).copied()
     }
 
-    /// Takes out a handle that was made from what a reload has overtaken.
+    /// Takes out a handle that something has overtaken: the log is loaded anew when it is next touched. Whoever follows
+    /// it is told.
     pub(crate) fn remove(&self, handle: &Arc<LogHandle>) {
         let is_it = |found: &mut Arc<LogHandle>| Arc::ptr_eq(found, handle);
         self.by_name.write().extract_if(|_, found| is_it(found)).for_each(drop);
         self.by_number.write().extract_if(|_, found| is_it(found)).for_each(drop);
+        handle.grown.send_replace(RETIRED);
     }
 
     /// Forgets every log: each is loaded from storage when it is next touched. Whoever follows one is told.

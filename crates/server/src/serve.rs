@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use logwood_proto::v1;
 use logwood_sequencer::Level;
+use logwood_store::{LogNumber, LogQuery, LogStore, ReadError};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -117,6 +118,19 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The anchor is damaged: what the logs signed last is not known.
+    #[error(
+        "the anchor {path} is damaged, so that nobody knows what the logs have signed: put a whole copy of it in its \
+         place, or move it away; the logs are then read-only until `logwood logs thaw` has compared each with the \
+         checkpoints that others hold",
+        path = path.display()
+    )]
+    Anchor {
+        /// The file. Nothing was written to it.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// The log `default` could not be made or loaded.
     #[error("log `{DEFAULT_LOG}`: {0}")]
     DefaultLog(String),
@@ -156,11 +170,11 @@ pub async fn serve(
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
     let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
-    // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
-    let anchor = Anchor::open(&options.anchor).map_err(io(format!("open the anchor {}", options.anchor.display())))?;
-    let admin = bind_admin(&options.admin)?;
     let Some(store) = slot.get() else { return Err(ServeError::Store("the store is closed".into())) };
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
+    // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
+    let anchor = open_anchor(&options.anchor, &*store)?;
+    let admin = bind_admin(&options.admin)?;
     let disk = Arc::new(DiskReserve::new(options.limits.disk_reserve_bytes(), options.free_space));
     let shared = Arc::new(Shared {
         slot,
@@ -205,6 +219,27 @@ pub async fn serve(
     shared.slot.close();
     let _ = std::fs::remove_file(&options.admin);
     outcome
+}
+
+/// Opens the anchor, and says so if it should know logs and knows none.
+fn open_anchor(path: &Path, store: &dyn LogStore) -> Result<Anchor, ServeError> {
+    let failed = |error: ReadError| ServeError::Store(error.into());
+    let size = |log: &str| {
+        let record = store.logs(LogQuery::Name(log)).map_err(std::io::Error::other)?.pop();
+        Ok(record.map(|record| record.head.head.size))
+    };
+    let anchor = Anchor::open(path, size).map_err(|source| match source.kind() {
+        std::io::ErrorKind::InvalidData => ServeError::Anchor { path: path.to_owned(), source },
+        _ => io(format!("open the anchor {}", path.display()))(source),
+    })?;
+    if anchor.is_empty() && store.state().map_err(failed)?.next_log > LogNumber(0) {
+        tracing::error!(
+            anchor = %path.display(),
+            "the anchor knows no log: was it moved or lost? Logs that have signed heads are read-only until it is back, \
+             or until `logwood logs thaw` has compared each with the checkpoints that others hold"
+        );
+    }
+    Ok(anchor)
 }
 
 /// Publishes what is not published yet, in one round and one sync, for at most as long as calls may take to finish.

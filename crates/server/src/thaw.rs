@@ -1,7 +1,10 @@
 //! Opening a log again: only if it extends everything that it is known to have signed.
 //!
 //! A restored log may have signed heads that its storage knows nothing of. Whoever opens it brings the checkpoints that
-//! others hold; the anchor is asked as well. What nobody brings cannot be known.
+//! others hold; the anchor is asked as well. What nobody brings cannot be known. A log that lost its anchor is read-only
+//! in the same way, and comes back in the same way: the anchor then knows the head that it goes on from.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use logwood_merkle::{TreeHead, TreeSize};
@@ -19,7 +22,7 @@ use crate::status;
 const CHECKPOINTS_MAX: usize = 64;
 
 /// Compares the stored log with the anchor and with every checkpoint in `notes`. Answers whom it could not ask.
-pub(crate) fn check(core: &Core, log: &LogHandle, notes: &[Bytes]) -> Result<Vec<String>, Status> {
+pub(crate) fn check(core: &Core, log: &Arc<LogHandle>, notes: &[Bytes]) -> Result<Vec<String>, Status> {
     if notes.len() > CHECKPOINTS_MAX {
         return Err(status::invalid("checkpoints", format!("at most {CHECKPOINTS_MAX}, not {}", notes.len())));
     }
@@ -44,14 +47,31 @@ pub(crate) fn check(core: &Core, log: &LogHandle, notes: &[Bytes]) -> Result<Vec
     for (what, head) in &signed {
         check_extends(core, &*store, (log, &view), what, *head)?;
     }
-    if log.signer.is_none() || core.shared.anchor.is_foreign() {
+    let mut not_asked = vec!["witnesses: the log has none".to_owned()];
+    if core.shared.anchor.head(name).is_none() {
+        not_asked.push("the anchor: it knows nothing of the log".to_owned());
+    }
+    if anchored(core, log, view.head())?.signer.is_none() || core.shared.anchor.is_foreign() {
         return Err(status::precondition(Reason::RollbackGuard, UNSIGNED));
     }
-    let mut not_asked = vec!["witnesses: the log has none".to_owned()];
     if notes.is_empty() {
         not_asked.push("holders of checkpoints and receipts: no checkpoint was given".to_owned());
     }
     Ok(not_asked)
+}
+
+/// The log, which the anchor knows from here on if it did not: loaded anew then, for it may sign again.
+fn anchored(core: &Core, log: &Arc<LogHandle>, head: TreeHead) -> Result<Arc<LogHandle>, Status> {
+    let (name, anchor) = (&log.settings.name, &core.shared.anchor);
+    if anchor.head(name).is_some() {
+        return Ok(Arc::clone(log));
+    }
+    anchor.append(&[(name.clone(), head)]).map_err(|error| {
+        tracing::error!(log = name, %error, "the anchor cannot be written: the log stays read-only");
+        status::exhausted("disk", "the anchor cannot be written: the log stays read-only")
+    })?;
+    core.shared.registry.remove(log);
+    core.log(name)
 }
 
 /// The head that a checkpoint of this log says, if one of its keys signed it.

@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::lines::TOKEN_LINE_BYTES;
+
 /// Longest anchor that is read, in bytes: 1,000,000 logs take less when compacted, and the file is compacted before it
 /// is five times as long.
 const ANCHOR_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Longest first line that is looked at, in bytes: that of the token has 39.
-const FIRST_LINE_BYTES_MAX: usize = 39;
-
 /// One file.
 pub(crate) trait Disk: Send + Sync {
     /// All of it. `None` if there is none.
-    fn read(&self) -> io::Result<Option<String>>;
+    fn read(&self) -> io::Result<Option<Vec<u8>>>;
 
-    /// The file that has this name now, up to its first newline.
+    /// The first line of the file that has this name now, if it is that of a token.
     fn first_line(&self) -> io::Result<String>;
 
     /// Adds to its end, and syncs it. After an error anything may be there.
@@ -47,7 +46,7 @@ impl AnchorFile {
 }
 
 impl Disk for AnchorFile {
-    fn read(&self) -> io::Result<Option<String>> {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -57,14 +56,14 @@ impl Disk for AnchorFile {
             let problem = format!("the anchor has more than {ANCHOR_BYTES_MAX} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        let mut text = String::new();
-        file.take(ANCHOR_BYTES_MAX).read_to_string(&mut text)?;
-        Ok(Some(text))
+        let mut bytes = Vec::new();
+        file.take(ANCHOR_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn first_line(&self) -> io::Result<String> {
-        let mut line = Vec::with_capacity(FIRST_LINE_BYTES_MAX);
-        File::open(&self.path)?.take(FIRST_LINE_BYTES_MAX as u64).read_to_end(&mut line)?;
+        let mut line = Vec::with_capacity(TOKEN_LINE_BYTES);
+        File::open(&self.path)?.take(TOKEN_LINE_BYTES as u64).read_to_end(&mut line)?;
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use logwood_merkle::Hash;
+
 use super::*;
 
 fn head(size: u64) -> TreeHead {
@@ -12,29 +14,103 @@ fn one(log: &str, size: u64) -> [(String, TreeHead); 1] {
     [(log.to_owned(), head(size))]
 }
 
-#[test]
-fn the_newest_head_survives_a_restart_and_a_torn_line() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("ANCHOR");
-    let anchor = Anchor::open(&path).expect("a new anchor");
-    for size in 1..=3 {
-        assert_eq!(anchor.append(&one("a", size)).expect("appended"), Anchored::Yes);
+/// The anchor of a store that holds `size` entries of every log.
+fn open_at(path: &Path, size: u64) -> io::Result<Anchor> {
+    Anchor::open(path, |_| Ok(Some(TreeSize(size))))
+}
+
+/// The file after these heads of log `a`, in appends of their own, and one of log `b`.
+fn written(path: &Path, sizes: &[u64]) -> Vec<u8> {
+    let anchor = open_at(path, 0).expect("a new anchor");
+    for size in sizes {
+        assert_eq!(anchor.append(&one("a", *size)).expect("appended"), Anchored::Yes);
     }
     assert_eq!(anchor.append(&one("b", 9)).expect("appended"), Anchored::Yes);
-    let mut text = std::fs::read_to_string(&path).expect("readable");
-    text.push_str("log a 4 00");
-    std::fs::write(&path, text).expect("writable");
+    std::fs::read(path).expect("readable")
+}
 
-    let anchor = Anchor::open(&path).expect("a torn last line is forgiven");
-    assert_eq!((anchor.head("a"), anchor.head("b"), anchor.head("c")), (Some(head(3)), Some(head(9)), None));
+#[test]
+fn the_newest_head_survives_a_restart_and_an_append_that_a_crash_cut_short() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ANCHOR");
+    let whole = written(&path, &[1, 2, 3]);
+    let next = lines::head("a", &head(400));
+    for cut in 0..next.len() {
+        std::fs::write(&path, [&whole, &next.as_bytes()[..cut]].concat()).expect("writable");
+        let anchor = open_at(&path, 400).expect("the store holds what was being anchored");
+        assert_eq!((anchor.head("a"), anchor.head("b"), anchor.head("c")), (Some(head(3)), Some(head(9)), None));
+    }
+}
+
+#[test]
+fn an_unfinished_line_that_names_more_than_the_store_holds_is_not_forgiven() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ANCHOR");
+    let whole = written(&path, &[1, 2, 3]);
+    let next = lines::head("a", &head(400));
+    for cut in "log a 400".len()..next.len() {
+        let text = [&whole, &next.as_bytes()[..cut]].concat();
+        std::fs::write(&path, &text).expect("writable");
+        let refused = open_at(&path, 399).map(drop).expect_err("the line was synced, and the store is an old one");
+        assert!(refused.to_string().contains("names size 400 of log `a`"), "{refused}");
+        assert!(Anchor::open(&path, |_| Ok(None)).is_err(), "nor a store without the log");
+        assert_eq!(std::fs::read(&path).expect("readable"), text, "it stays as it was");
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_a_line_say_something_else_or_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ANCHOR");
+    let whole = written(&path, &[300, 1_000]);
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            let parsed = lines::parse(&flipped);
+            if at + 1 == whole.len() {
+                let AnchoredHeads { heads, unfinished } = parsed.expect("a last line without its LF");
+                assert_eq!((heads.len(), unfinished), (1, Some(("b".to_owned(), TreeSize(9)))));
+            } else {
+                assert!(parsed.is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_this_program_writes_is_read() {
+    let token = lines::token([7; 16]);
+    let line = lines::head("a", &head(1_000));
+    assert_eq!(lines::parse(b"").expect("an empty file says nothing"), AnchoredHeads::default());
+    assert_eq!(lines::parse(format!("{token}{line}").as_bytes()).expect("whole").heads["a"], head(1_000));
+    let text = line.trim_end();
+    for text in [
+        line.clone(),
+        token.trim_end().to_owned(),
+        token[..20].to_owned(),
+        format!("{token}{}", line.replace("1000", "01000")),
+        format!("{token}{}", line.replace("1000", "+1000")),
+        format!("{token}{}", line.to_uppercase()),
+        format!("{token}{}", line.replace("log a", "log b")),
+        format!("{token}{text} \n"),
+        format!("{token}{text}\r\n"),
+        format!("{token}{text}\n\n{line}"),
+        format!("{token}{}\n", &text[..text.len() - 17]),
+        format!("{token}{text}{line}"),
+        format!("{token}{token}{line}"),
+        format!("{token}\0\0\0\n{line}"),
+    ] {
+        assert!(lines::parse(text.as_bytes()).is_err(), "{text}");
+    }
 }
 
 #[test]
 fn a_process_that_finds_another_token_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ANCHOR");
-    let first = Anchor::open(&path).expect("opens");
-    let second = Anchor::open(&path).expect("opens");
+    let first = open_at(&path, 0).expect("opens");
+    let second = open_at(&path, 0).expect("opens");
     assert_eq!(first.append(&one("a", 1)).expect("written"), Anchored::Foreign);
     assert_eq!(first.append(&one("a", 2)).expect("and never again"), Anchored::Foreign);
     assert_eq!(second.append(&one("a", 1)).expect("written"), Anchored::Yes);
@@ -70,7 +146,7 @@ fn the_length_of_the_compacted_file_is_known_without_making_it() {
 fn what_the_anchor_holds_is_not_written_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ANCHOR");
-    let anchor = Anchor::open(&path).expect("opens");
+    let anchor = open_at(&path, 0).expect("opens");
     anchor.append(&one("a", 5)).expect("written");
     let before = std::fs::read(&path).expect("readable");
     anchor.append(&one("a", 5)).expect("nothing to do");
@@ -83,7 +159,7 @@ fn what_the_anchor_holds_is_not_written_again() {
 fn a_file_that_has_grown_is_compacted() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ANCHOR");
-    let anchor = Anchor::open(&path).expect("opens");
+    let anchor = open_at(&path, 0).expect("opens");
     let logs: Vec<_> = (0..2_000).map(|log| format!("log-{log}")).collect();
     for size in 1..=30 {
         let heads: Vec<_> = logs.iter().map(|log| (log.clone(), head(size))).collect();
@@ -91,15 +167,8 @@ fn a_file_that_has_grown_is_compacted() {
         let bytes = std::fs::metadata(&path).expect("there").len();
         assert!(bytes <= COMPACT_BYTES_MIN + (COMPACT_FACTOR + 1) * 200_000, "{bytes}");
     }
-    let anchor = Anchor::open(&path).expect("opens");
+    let anchor = open_at(&path, 0).expect("opens");
     assert!(logs.iter().all(|log| anchor.head(log) == Some(head(30))));
-}
-
-#[test]
-fn damage_before_the_last_line_is_refused() {
-    for text in ["log a x 00\nlog b 1 00\n", "nonsense\n", "log a 1 zz\n\n"] {
-        assert!(parse(text).is_err(), "{text}");
-    }
 }
 
 #[test]
@@ -108,7 +177,7 @@ fn a_bare_file_name_is_in_the_current_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let relative = std::path::absolute(dir.path()).expect("absolute").join("x").join("..").join("ANCHOR");
     std::fs::create_dir(dir.path().join("x")).expect("made");
-    Anchor::open(&relative).expect("opens");
+    open_at(&relative, 0).expect("opens");
 }
 
 /// How a write ends.
@@ -141,12 +210,12 @@ impl FaultyDisk {
 }
 
 impl Disk for FaultyDisk {
-    fn read(&self) -> io::Result<Option<String>> {
-        Ok(self.0.lock().0.clone())
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().0.clone().map(String::into_bytes))
     }
 
     fn first_line(&self) -> io::Result<String> {
-        let text = self.read()?.unwrap_or_default();
+        let text = self.0.lock().0.clone().unwrap_or_default();
         Ok(text.split_inclusive('\n').next().unwrap_or_default().to_owned())
     }
 
@@ -171,7 +240,12 @@ impl Disk for FaultyDisk {
 const FAULTS: [Fault; 3] = [Fault::Nothing, Fault::Half, Fault::All];
 
 fn open(disk: &FaultyDisk, random: u8) -> Anchor<FaultyDisk> {
-    Anchor::on(disk.clone(), [random; 16]).expect("what a fault leaves behind can be read")
+    on(disk, random).expect("what a fault leaves behind can be read")
+}
+
+/// The anchor of a store that holds everything that was ever to be anchored.
+fn on(disk: &FaultyDisk, random: u8) -> io::Result<Anchor<FaultyDisk>> {
+    Anchor::on(disk.clone(), [random; 16], |_| Ok(Some(TreeSize(u64::MAX))))
 }
 
 #[test]
@@ -220,7 +294,7 @@ fn a_file_that_cannot_be_replaced_at_the_start_is_no_anchor_and_stays_as_it_was(
         let disk = FaultyDisk::default();
         open(&disk, 1).append(&one("a", 1)).expect("written");
         disk.fail_next(fault);
-        assert!(Anchor::on(disk.clone(), [2; 16]).is_err());
+        assert!(on(&disk, 2).is_err());
         assert_eq!(open(&disk, 3).head("a"), Some(head(1)), "{fault:?}");
     }
 }
