@@ -56,7 +56,10 @@ fn parse(server: &str) -> Result<Uri, String> {
     let (_, rest) = server.split_once("://").ok_or_else(expected)?;
     let authority = uri.authority().ok_or_else(expected)?;
     let is_bare = rest.strip_suffix('/').unwrap_or(rest) == authority.as_str();
-    let is_host = !authority.host().is_empty() && !authority.as_str().contains('@');
+    // User info would stand before the host; and a port that is none would be dropped, too.
+    let port = authority.as_str().strip_prefix(authority.host());
+    let is_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_host = !authority.host().is_empty() && port.is_some_and(|port| port.is_empty() || is_port(port));
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     if is_bare && is_host && is_http { Ok(uri) } else { Err(expected()) }
 }
