@@ -1,6 +1,7 @@
 //! `logwood monitor`: watches logs for everybody who cannot.
 
 mod alarm;
+mod catch_up;
 mod deliver;
 mod filter;
 mod state;
@@ -19,6 +20,7 @@ use clap::Args;
 use logwood_client::TlsOptions;
 use logwood_monitor::source::{Source, SourceError};
 use logwood_monitor::status::{self, Status};
+use logwood_monitor::tiles::{RealWorld, World};
 use logwood_note::Policy;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -40,6 +42,22 @@ const ONCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long what is in progress may take once a signal has come.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  Check everything every hour, from cron; the exit status tells `down` (1) from `lying` (3):
+    logwood monitor --once --check-only --vkey \"$KEY\" --state log.state --evidence-dir evidence \\
+        --source https://log.example.com/logs/audit --source https://mirror.example.net/audit
+
+  Hand what root did to a program, as it happens, and page somebody about alarms:
+    logwood monitor --policy audit.policy --state log.state --source grpcs://log.example.com:7070/audit \\
+        --source witness+https://witness.example.org --max-age 3600 --match '/user=^root$' \\
+        --webhook http://127.0.0.1:8080/events --on-alarm './page' --listen 127.0.0.1:9090
+
+  Keep a copy of every entry, one JSON object a line, and none twice:
+    logwood monitor --vkey \"$KEY\" --state log.state --out log.ndjson --source https://log.example.com/logs/audit
+";
 
 /// Follows logs from several vantage points, checks everything, delivers each entry, and raises alarms with evidence.
 ///
@@ -63,6 +81,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Exit status: 0 good, or stopped by SIGTERM or SIGINT; 1 failed; 2 usage; 3 something does not verify. Without --once
 /// it goes on after an alarm, and exits with the status of the worst.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct MonitorArgs {
     #[command(flatten)]
     trust: TrustArgs,
@@ -163,9 +182,10 @@ fn sources(args: &MonitorArgs, policy: &Policy) -> anyhow::Result<Vec<Source>> {
     };
     let roots = args.tls_ca.as_deref().map(|path| files::read(path, ROOTS_BYTES_MAX)).transpose()?;
     let tls = TlsOptions { ca: args.tls_ca.clone(), identity: None };
+    let world: Arc<dyn World> = Arc::new(RealWorld);
     let mut sources = Vec::new();
     for url in &args.source {
-        let parsed = Source::parse(url, &origins, roots.as_deref(), &tls);
+        let parsed = Source::parse(url, &origins, roots.as_deref(), &tls, &world);
         sources.extend(parsed.map_err(|error| match error {
             SourceError::Url { .. } => anyhow::Error::from(Usage { problem: error.to_string() }),
             error => error.into(),

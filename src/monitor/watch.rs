@@ -1,4 +1,4 @@
-//! The monitor at work: rounds of all sources, and the entries in between.
+//! The monitor at work: rounds of all sources. [`super::catch_up`] has the entries in between.
 //!
 //! ```text
 //!   round: every source's head ── signatures ── of one history with the known head ──> the known head grows
@@ -8,6 +8,7 @@
 //!
 //! The state is written after what it says was confirmed. A SIGKILL in between repeats that batch and nothing else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use indicatif::ProgressBar;
-use logwood_merkle::{CompactRange, Hash, TreeSize};
+use logwood_merkle::{CompactRange, TreeSize};
 use logwood_monitor::failure::{Failure, Problem};
 use logwood_monitor::follow::{self, Relation, SignedHead, Verdict};
 use logwood_monitor::source::Source;
@@ -24,16 +25,13 @@ use logwood_note::{Evidence, Policy};
 use tokio::time::Instant;
 
 use super::alarm::{Alarm, Alarms, Kind};
-use super::deliver::{Batch, Deliverer};
+use super::catch_up::History;
+use super::deliver::Deliverer;
 use super::state::{Log, Shown, State, StateFile};
 use crate::failure::VerificationFailed;
-use crate::progress;
 
 /// How long a head may be one that no other source can prove yet: a witness sees a head before the log shows it.
 const AHEAD_MAX: Duration = Duration::from_secs(15);
-
-/// Entries from which on catching up shows a bar.
-const BAR_ENTRIES: u64 = 10_000;
 
 /// What a monitor is to do.
 pub(super) struct Plan<'a> {
@@ -54,25 +52,27 @@ pub(super) struct Plan<'a> {
 }
 
 /// A source, and what it showed last.
-struct View {
-    source: Source,
+pub(super) struct View {
+    pub(super) source: Source,
     /// The last head that is of the one history.
-    seen: Option<SignedHead>,
+    pub(super) seen: Option<SignedHead>,
     /// Since when it shows a head that nobody can prove.
     ahead_since: Option<Instant>,
 }
 
 /// A monitor, its memory, and where everything goes.
 pub(super) struct Watch<'a> {
-    plan: Plan<'a>,
-    views: Vec<View>,
-    state: State,
+    pub(super) plan: Plan<'a>,
+    pub(super) views: Vec<View>,
+    pub(super) state: State,
     file: StateFile,
-    deliverer: Deliverer<'a>,
+    pub(super) deliverer: Deliverer<'a>,
     pub(super) alarms: Alarms,
-    status: Arc<Status>,
-    stopping: &'a AtomicBool,
-    bar: ProgressBar,
+    pub(super) status: Arc<Status>,
+    pub(super) stopping: &'a AtomicBool,
+    pub(super) bar: ProgressBar,
+    /// By origin.
+    pub(super) histories: BTreeMap<String, History>,
 }
 
 /// Whether one head extends another.
@@ -99,7 +99,8 @@ impl<'a> Watch<'a> {
         stopping: &'a AtomicBool,
     ) -> Self {
         let views = sources.into_iter().map(|source| View { source, seen: None, ahead_since: None }).collect();
-        Self { plan, views, state, file, deliverer, alarms, status, stopping, bar: ProgressBar::hidden() }
+        let (bar, histories) = (ProgressBar::hidden(), BTreeMap::new());
+        Self { plan, views, state, file, deliverer, alarms, status, stopping, bar, histories }
     }
 
     /// Works until it is told to stop, or once.
@@ -116,6 +117,7 @@ impl<'a> Watch<'a> {
                     break;
                 }
             }
+            self.alarms.end_round();
             let is_done = self.plan.once && self.views.iter().all(|view| view.ahead_since.is_none());
             if is_done || self.is_stopping() {
                 return Ok(());
@@ -127,7 +129,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
@@ -155,7 +157,6 @@ impl<'a> Watch<'a> {
             }
         }
         self.check_freshness().await;
-        self.alarms.end_round();
         if memory(&self.state) != before {
             self.save()?;
         }
@@ -347,106 +348,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Checks and delivers what comes next in one of the logs. Whether there was anything, and it went well.
-    async fn advance(&mut self) -> anyhow::Result<bool> {
-        let mut has_advanced = false;
-        for log in 0..self.state.logs.len() {
-            let Log { tree, known } = self.state.logs[log].clone();
-            let left = known.head.size.0 - tree.size().0;
-            self.status.log(&known.origin, (known.head.size.0, tree.size().0), known.seconds);
-            if left == 0 {
-                continue;
-            }
-            if left >= BAR_ENTRIES && (self.bar.is_finished() || self.bar.is_hidden()) {
-                self.bar = progress::of_count(&format!("checking {}", known.origin), known.head.size.0);
-            }
-            if let Some(entries) = self.fetch(&tree, &known).await {
-                has_advanced |= self.deliver(log, &entries).await?;
-            }
-            let Log { tree, known } = &self.state.logs[log];
-            self.status.log(&known.origin, (known.head.size.0, tree.size().0), known.seconds);
-            self.bar.set_position(tree.size().0);
-            if tree.size() == known.head.size {
-                self.bar.finish_and_clear();
-            }
-        }
-        Ok(has_advanced)
-    }
-
-    /// The next entries of a log that are in the tree of its known head, from the first source that has them.
-    async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Vec<Bytes>> {
-        let is_of_log = |view: &View| {
-            view.source.has_entries() && view.seen.as_ref().is_some_and(|seen| seen.origin == known.origin)
-        };
-        let lags = |view: &View| view.seen.as_ref().is_some_and(|seen| seen.head.size < known.head.size);
-        let order: Vec<_> = (0..self.views.len()).filter(|&at| is_of_log(&self.views[at])).collect();
-        // Those whose own head promises the entries come first. The others need not have them.
-        let (lagging, promising): (Vec<_>, Vec<_>) = order.into_iter().partition(|&at| lags(&self.views[at]));
-        for at in promising.into_iter().chain(lagging) {
-            match self.fetch_from(at, tree, known).await {
-                Ok(entries) => return Some(entries),
-                Err((kind, _)) if kind == Kind::Unreachable && lags(&self.views[at]) => {}
-                Err((kind, failure)) => self.failed(at, &failure, kind).await,
-            }
-        }
-        None
-    }
-
-    async fn fetch_from(
-        &self,
-        index: usize,
-        tree: &CompactRange,
-        known: &SignedHead,
-    ) -> Result<Vec<Bytes>, (Kind, Failure)> {
-        let source = &self.views[index].source;
-        let (first, size) = (tree.size().0, known.head.size);
-        let answer = |failure: Failure| (Kind::Unreachable, failure);
-        let entries = source.entries(first, size.0, size).await.map_err(answer)?;
-        let end = TreeSize(first + entries.len() as u64);
-        let proof = source.consistency(end, size).await.map_err(answer)?;
-        let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
-        match follow::extend(tree, leaves.iter().copied(), &known.head, &proof) {
-            Ok(_) => Ok(entries),
-            Err(error) => {
-                source.distrust();
-                let promised = source.leaves(first, size).await.unwrap_or_default();
-                let differs = leaves.iter().zip(&promised).position(|(leaf, promised)| leaf != promised);
-                let reason = match differs {
-                    Some(offset) => format!("entry {} does not hash to its leaf; {error}", first + offset as u64),
-                    None => error.to_string(),
-                };
-                Err((Kind::BadEntry, Failure::wrong("entries", reason)))
-            }
-        }
-    }
-
-    /// Delivers verified entries in batches, each followed by the state. Whether all went well.
-    async fn deliver(&mut self, log: usize, entries: &[Bytes]) -> anyhow::Result<bool> {
-        for batch in entries.chunks(self.plan.batch_entries) {
-            let Log { tree, known } = &self.state.logs[log];
-            let (origin, first) = (known.origin.clone(), tree.size().0);
-            let batch = Batch { origin: &origin, first, entries: batch };
-            let (confirmed, outcome) = self.deliverer.deliver(&batch, self.stopping).await;
-            for entry in &batch.entries[..confirmed] {
-                self.state.logs[log].tree.append(Hash::leaf(entry), |_, _| ());
-            }
-            if confirmed > 0 {
-                self.save()?;
-            }
-            if let Err(error) = outcome {
-                let (kind, reason, subject) = (Kind::Undelivered, format!("{error:#}"), origin.clone());
-                let (origin, notes) = (Some(origin), Vec::new());
-                self.alarms.raise(Alarm { kind, subject, origin, reason, evidence: None, notes }).await;
-                return Ok(false);
-            }
-            if confirmed < batch.entries.len() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn save(&mut self) -> anyhow::Result<()> {
+    pub(super) fn save(&mut self) -> anyhow::Result<()> {
         self.state.out_bytes = self.deliverer.out_bytes();
         self.file.save(&self.state)
     }
@@ -454,7 +356,7 @@ impl<'a> Watch<'a> {
     /// A source does not have what it should.
     ///
     /// * `kind` - what that is unless the answer itself is bad.
-    async fn failed(&mut self, index: usize, failure: &Failure, kind: Kind) {
+    pub(super) async fn failed(&mut self, index: usize, failure: &Failure, kind: Kind) {
         let promises = self.views[index].seen.is_some();
         let kind = match failure.problem {
             Problem::Wrong(_) if kind == Kind::Unreachable => Kind::BadAnswer,
@@ -464,11 +366,11 @@ impl<'a> Watch<'a> {
         self.raise(kind, index, failure.to_string(), Vec::new()).await;
     }
 
-    async fn raise(&mut self, kind: Kind, index: usize, reason: String, notes: Vec<Bytes>) {
+    pub(super) async fn raise(&mut self, kind: Kind, index: usize, reason: String, notes: Vec<Bytes>) {
         self.raise_with(kind, index, reason, None, notes).await;
     }
 
-    async fn raise_with(
+    pub(super) async fn raise_with(
         &mut self,
         kind: Kind,
         index: usize,

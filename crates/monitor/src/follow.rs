@@ -16,6 +16,8 @@
 //! What a source says is believed only as far as a hash or a signature holds it to that, so no source can make this
 //! module accuse a log. [`Evidence`] is two things that the log signed, and a proof that verifies.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use logwood_merkle::{CompactRange, Hash, ProofError, TreeHead, TreeSize, verify};
 use logwood_note::{Checkpoint, CheckpointError, Evidence, Policy, QuorumError};
@@ -193,6 +195,27 @@ pub fn extend(
         verify::consistency(&grown.head(), head, consistency).is_ok()
     };
     if is_in { Ok(grown) } else { Err(NotInTree { first: tree.size(), end: grown.size(), head: *head }) }
+}
+
+/// Takes from `heads` those that the tree meets as it grows by `leaves`: the ones that it contradicts, each with the
+/// tree of that size, which settles it.
+///
+/// * `heads` - of this log, of rising sizes above the tree's.
+#[must_use]
+pub fn meet(tree: &CompactRange, leaves: &[Hash], heads: &mut VecDeque<SignedHead>) -> Vec<(SignedHead, CompactRange)> {
+    let (mut grown, mut contradicted) = (tree.clone(), Vec::new());
+    for leaf in leaves {
+        if heads.is_empty() {
+            break;
+        }
+        grown.append(*leaf, |_, _| ());
+        if let Some(head) = heads.pop_front_if(|head| head.head.size <= grown.size())
+            && head.head != grown.head()
+        {
+            contradicted.push((head, grown.clone()));
+        }
+    }
+    contradicted
 }
 
 /// The compact range of a link, once it is shown to be that of the first leaves of `head`: to begin in the middle.

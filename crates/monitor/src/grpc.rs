@@ -7,7 +7,7 @@ use bytes::Bytes;
 use logwood_client::TlsOptions;
 use logwood_merkle::{CompactRange, Hash, TreeSize};
 use logwood_proto::v1::log_service_client::LogServiceClient;
-use logwood_proto::{FieldError, hashes, range_proof, v1};
+use logwood_proto::{FieldError, PAGE_ENTRIES_MAX, hashes, range_proof, v1};
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -50,6 +50,24 @@ impl Server {
         let answer = self.rpc().await?.get_tree_head(request).await.map_err(|status| refused(RPC, &status))?;
         let head = answer.into_inner().head.ok_or_else(|| Failure::wrong(RPC, "the answer holds no head"))?;
         Ok(head.checkpoint)
+    }
+
+    /// Published checkpoints of at least `from` entries that the server keeps, oldest first, and the size from which to
+    /// go on. Nothing vouches for their order, or that these are all.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if they cannot be had.
+    pub async fn history(&self, from: TreeSize) -> Result<(Vec<Bytes>, Option<u64>), Failure> {
+        const RPC: &str = "ListTreeHeads";
+        let start = Some(v1::list_tree_heads_request::Start::FromSize(from.0));
+        let request = v1::ListTreeHeadsRequest { log: self.log.clone(), start, page_size: 0, known_size: 0 };
+        let answer = self.rpc().await?.list_tree_heads(request).await.map_err(|status| refused(RPC, &status))?;
+        let v1::ListTreeHeadsResponse { heads, next_size } = answer.into_inner();
+        if heads.len() > PAGE_ENTRIES_MAX || next_size.is_some_and(|next| next <= from.0) {
+            return Err(Failure::wrong(RPC, "a page is too long, or the next one does not begin after it"));
+        }
+        Ok((heads.into_iter().map(|head| head.checkpoint).collect(), next_size))
     }
 
     /// The entries `first..end`, or fewer from `first` on: whole answers up to one that reaches the end.

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::failure::Failure;
 use crate::follow::Link;
-use crate::tiles::{FULL, RealWorld, SetUpError};
+use crate::tiles::{FULL, SetUpError, World};
 use crate::witness::path_name;
 use crate::{grpc, tiles};
 
@@ -31,6 +31,7 @@ pub struct Source {
     /// The URL, as it was given.
     pub name: String,
     kind: Kind,
+    world: Arc<dyn World>,
 }
 
 enum Kind {
@@ -46,6 +47,7 @@ impl Source {
     /// * `origins` - the logs that the caller has keys for.
     /// * `roots` - the certificates to trust instead of the system's, in PEM.
     /// * `tls` - the same for gRPC.
+    /// * `world` - keeps the deadlines.
     ///
     /// # Errors
     ///
@@ -55,30 +57,29 @@ impl Source {
         origins: &[String],
         roots: Option<&[u8]>,
         tls: &TlsOptions,
+        world: &Arc<dyn World>,
     ) -> Result<Vec<Self>, SourceError> {
         let wrong = || SourceError::Url { url: text.to_owned() };
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let tiles_at = |url: String| -> Result<tiles::Source, SourceError> {
             let url = Url::parse(&url).map_err(|_| wrong())?;
-            Ok(tiles::Source::new(&url, roots, Arc::new(RealWorld))?)
+            Ok(tiles::Source::new(&url, roots, Arc::clone(world))?)
         };
-        let name = text.to_owned();
+        let source = |kind| Self { name: text.to_owned(), kind, world: Arc::clone(world) };
         match scheme {
-            "http" | "https" => Ok(vec![Self { name, kind: Kind::Tiles(tiles_at(text.to_owned())?) }]),
+            "http" | "https" => Ok(vec![source(Kind::Tiles(tiles_at(text.to_owned())?))]),
             "grpc" | "grpcs" => {
                 let (host, log) = rest.split_once('/').unwrap_or((rest, ""));
                 let log = Some(log.trim_end_matches('/')).filter(|log| !log.is_empty()).unwrap_or("default");
                 let (scheme, tls) =
                     if scheme == "grpc" { ("http", TlsOptions::default()) } else { ("https", tls.clone()) };
                 let server = grpc::Server::new(format!("{scheme}://{host}"), log.to_owned(), tls);
-                Ok(vec![Self { name, kind: Kind::Server(Box::new(server)) }])
+                Ok(vec![source(Kind::Server(Box::new(server)))])
             }
             "witness+http" | "witness+https" => {
                 let prefix = text["witness+".len()..].trim_end_matches('/');
-                let of = |origin: &String| {
-                    let source = tiles_at(format!("{prefix}/{}", path_name(origin)))?;
-                    Ok(Self { name: name.clone(), kind: Kind::Witness(source) })
-                };
+                let of =
+                    |origin: &String| Ok(source(Kind::Witness(tiles_at(format!("{prefix}/{}", path_name(origin)))?)));
                 origins.iter().map(of).collect()
             }
             _ => Err(wrong()),
@@ -103,7 +104,18 @@ impl Source {
                 Kind::Server(server) => server.checkpoint().await,
             }
         };
-        within(PROOF_DEADLINE, "checkpoint", answer).await
+        self.within(PROOF_DEADLINE, "checkpoint", answer).await
+    }
+
+    /// Published checkpoint notes of at least `from` entries that the source keeps, oldest first, and the size from which
+    /// to go on. `None` if it is of a kind that keeps none.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if they cannot be had within a minute.
+    pub async fn history(&self, from: TreeSize) -> Option<Result<(Vec<Bytes>, Option<u64>), Failure>> {
+        let Kind::Server(server) = &self.kind else { return None };
+        Some(self.within(PROOF_DEADLINE, "history", server.history(from)).await)
     }
 
     /// The entries from `first` on, to `end` or the end of their bundle: at most 256.
@@ -129,7 +141,7 @@ impl Source {
                 Kind::Witness(_) => Err(only_heads()),
             }
         };
-        within(ENTRIES_DEADLINE, "entries", answer).await
+        self.within(ENTRIES_DEADLINE, "entries", answer).await
     }
 
     /// The consistency proof from `old` to `new`.
@@ -145,7 +157,7 @@ impl Source {
                 Kind::Witness(_) => Err(only_heads()),
             }
         };
-        within(PROOF_DEADLINE, "consistency proof", answer).await
+        self.within(PROOF_DEADLINE, "consistency proof", answer).await
     }
 
     /// What the tree of `new` leaves begins with, and the proof of it. Without the first, which only tells more if the
@@ -165,7 +177,7 @@ impl Source {
             }
         };
         let consistency = self.consistency(old, new).await?;
-        let range: CompactRange = within(PROOF_DEADLINE, "range", range).await.unwrap_or_default();
+        let range: CompactRange = self.within(PROOF_DEADLINE, "range", range).await.unwrap_or_default();
         Ok(Link { range, consistency })
     }
 
@@ -174,9 +186,23 @@ impl Source {
     pub async fn leaves(&self, first: u64, size: TreeSize) -> Option<Vec<Hash>> {
         let Kind::Tiles(source) = &self.kind else { return None };
         let tile = TileId { level: 0, index: first / u64::from(FULL) };
-        let fetched = within(PROOF_DEADLINE, "tile", source.tile(tile, tile.partial_width(size))).await.ok()?;
+        let fetched = self.within(PROOF_DEADLINE, "tile", source.tile(tile, tile.partial_width(size))).await.ok()?;
         let offset = usize::try_from(first % u64::from(FULL)).expect("below 256");
         fetched.hashes().get(offset..).map(<[Hash]>::to_vec)
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        what: &str,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            answer = answer => answer,
+            () = self.world.sleep(deadline) => {
+                Err(Failure::unavailable(what, format!("no answer within {} seconds", deadline.as_secs())))
+            }
+        }
     }
 
     /// Forgets what proofs were made of, since one did not verify.
@@ -185,15 +211,6 @@ impl Source {
             source.forget_tiles();
         }
     }
-}
-
-async fn within<T>(
-    deadline: Duration,
-    what: &str,
-    answer: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let late = |_| Failure::unavailable(what, format!("no answer within {} seconds", deadline.as_secs()));
-    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 fn only_heads() -> Failure {
@@ -214,3 +231,6 @@ pub enum SourceError {
     #[error(transparent)]
     SetUp(#[from] SetUpError),
 }
+
+#[cfg(test)]
+mod tests;

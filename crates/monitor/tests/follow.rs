@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::collections::VecDeque;
+
 use common::{FORK, ORIGIN, SIZE_MAX, checkpoint, head, keys, leaves, log_key, policy, proof};
 use logwood_merkle::{CompactRange, Hash, TreeHead, TreeSize};
 use logwood_monitor::follow::{
-    HeadError, Link, NotInTree, Relation, SignedHead, Verdict, begin_at, extend, relate, settle, taken_back,
+    HeadError, Link, NotInTree, Relation, SignedHead, Verdict, begin_at, extend, meet, relate, settle, taken_back,
 };
 use logwood_note::{CheckpointError, CosigningKey, Evidence, Policy, VerifierKey, assemble_note, sign_checkpoint};
 use proptest::prelude::*;
@@ -129,6 +131,30 @@ fn entries_are_the_trees_or_are_refused() {
 
 fn not_in<T>(first: u64, end: u64, head: TreeHead) -> Result<T, NotInTree> {
     Err(NotInTree { first: TreeSize(first), end: TreeSize(end), head })
+}
+
+#[test]
+fn every_head_on_the_way_is_met_and_the_false_ones_are_proved_to_be() {
+    let (all, known) = (leaves(false, SIZE_MAX), signed(false, SIZE_MAX));
+    for start in 0..SIZE_MAX {
+        for step in 1..=7 {
+            let is_false = |size: u64| size >= DIFFERENT && size.is_multiple_of(3);
+            let mut heads: VecDeque<_> = (start + 1..SIZE_MAX).map(|size| signed(is_false(size), size)).collect();
+            let (mut tree, mut found) = (range(false, start), Vec::new());
+            for chunk in all[usize::try_from(start).expect("small")..].chunks(step) {
+                for (head, at) in meet(&tree, chunk, &mut heads) {
+                    let size = head.head.size.0;
+                    let link = Link { range: at, consistency: proof(false, size, SIZE_MAX) };
+                    let verdict = settle(&head, &known, &link);
+                    assert!(matches!(verdict, Verdict::Rewritten(evidence) if proves(&evidence)));
+                    found.push(size);
+                }
+                tree = range(false, tree.size().0 + chunk.len() as u64);
+            }
+            assert!(heads.is_empty(), "each was met");
+            assert_eq!(found, (start + 1..SIZE_MAX).filter(|&size| is_false(size)).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
