@@ -78,8 +78,8 @@ Examples:
 ///
 /// The state is one small file, O(log n), replaced after each batch was confirmed: a crash repeats at most one batch.
 ///
-/// Exit status: 0 good, or stopped by SIGTERM or SIGINT; 1 failed; 2 usage; 3 something does not verify. Without --once
-/// it goes on after an alarm, and exits with the status of the worst.
+/// Exit status: 0 good, 1 failed, 2 usage, 3 something does not verify. Without --once it goes on after an alarm; stopped
+/// by SIGTERM or SIGINT, within 10 seconds, it exits with the status of the worst that it raised.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct MonitorArgs {

@@ -12,6 +12,7 @@ mod source;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -211,6 +212,11 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
                     break;
                 }
             }
+            if life < KILLS {
+                // What a SIGKILL between the write of the entries and that of the state leaves.
+                let out = File::options().append(true).open(dir.path().join("out.ndjson"));
+                out.expect("it is there").write_all(b"{\"key\":\"twice\"}\n{\"ha").expect("written");
+            }
             let after = delivered(dir.path());
             assert!(after <= next && next - after <= BATCH, "at most a batch is to be repeated: {after}, {next}");
         }
@@ -326,6 +332,17 @@ fn down_is_1_and_lying_is_3() {
     assert_exit(&run("name", &vkey, &[&format!("{grpc}/nobody")], &[]), 1, "alarm: unreachable");
     server.stop();
     assert_exit(&run("good", &vkey, &[&grpc], &[]), 1, "alarm: unreachable");
+}
+
+#[test]
+fn entries_are_not_appended_to_a_file_that_lost_some() {
+    let dir = directory();
+    let log = Log::start(publish(&entries(40)));
+    let run = || once(dir.path(), &log::vkey(), &[log.url()], &["--out", "out.ndjson"]);
+    assert_exit(&run(), 0, "40 entries");
+    let out = File::options().write(true).open(dir.path().join("out.ndjson")).expect("it is there");
+    out.set_len(100).expect("cut");
+    assert_exit(&run(), 2, "use the file that belongs to the state");
 }
 
 /// A tlog-tiles log that a test can change under a monitor.

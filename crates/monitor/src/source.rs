@@ -231,6 +231,3 @@ pub enum SourceError {
     #[error(transparent)]
     SetUp(#[from] SetUpError),
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,11 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use logwood_client::TlsOptions;
+use logwood_monitor::failure::Failure;
+use logwood_monitor::source::{Source, SourceError};
+use logwood_monitor::tiles::World;
 use tokio::sync::Notify;
-
-use super::*;
 
 /// A world in which time passes when it is told to.
 #[derive(Default)]
