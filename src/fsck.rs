@@ -11,6 +11,7 @@ use std::str::FromStr;
 use clap::Args;
 use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_note::{Checkpoint, VerifierKey};
+use logwood_server::AnchoredHeads;
 use logwood_store::{LogQuery, LogRecord, LogStore};
 use logwood_store_rocksdb::RocksStore;
 use remote::RemoteArgs;
@@ -18,19 +19,21 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::failure::{Usage, VerificationFailed};
-use crate::{files, output};
+use crate::{anchor, files, output};
 
 /// Logs of one page.
 const PAGE_LOGS: usize = 256;
 
 /// Re-derives every leaf hash, tile, root and look-up row of a data directory from its entries, and checks every
-/// stored head with its signature. The server must be stopped.
+/// stored head with its signature. The server must be stopped. Every log is compared with the anchor: a store behind it
+/// is an old copy.
 ///
 /// With a URL instead, of any tlog-tiles log (as `http://127.0.0.1:7071/logs/default`), fetches all its entries and tiles
 /// over HTTP, and checks them against its checkpoint. Entries that the log has pruned are not checked, and it says so.
 ///
-/// Exit status 3: something differs, and the first difference is named. A key found with the log itself proves
-/// nothing, so --vkey is needed for each log that shall be judged; one for a URL.
+/// Exit status 3: something differs, is damaged or is not there, and the first difference is named. 1: the directory is
+/// missing, in use or cannot be read. A key found with the log itself proves nothing, so --vkey is needed for each log
+/// that shall be judged, and each must be that of a log that is there; one for a URL.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
     /// Verifier key of a log; repeatable. Logs of other keys are not judged.
@@ -39,6 +42,9 @@ pub(crate) struct FsckArgs {
     /// A checkpoint that was kept elsewhere: the log must extend it. Repeatable.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// The anchor, if the server was started with another one [default: ANCHOR in the data directory].
+    #[arg(long, value_name = "PATH", env = "LOGWOOD_ANCHOR")]
+    anchor: Option<PathBuf>,
     /// One JSON object a log on standard output.
     #[arg(long)]
     json: bool,
@@ -95,53 +101,78 @@ fn judge_directory(args: &FsckArgs, dir: &Path, notes: &[Vec<u8>]) -> anyhow::Re
         );
     }
     let store = RocksStore::open_read_only(&dir.join("db"))?;
-    let mut judged = 0;
-    let mut used = vec![false; notes.len()];
+    let anchored = anchor::read(dir, args.anchor.as_deref())?;
+    check_anchor(&store, &anchored)?;
+    let mut found = Found { keys: vec![false; args.vkey.len()], notes: vec![false; notes.len()] };
     let mut name = String::new();
     loop {
         let page = store.logs(LogQuery::After { name: &name, logs_max: PAGE_LOGS }).map_err(check::read)?;
         let Some(last) = page.last() else { break };
         name.clone_from(&last.settings.name);
         for record in page {
-            judged += u64::from(judge(args, &store, &record, (notes, &mut used))?);
+            judge(args, &store, &record, (&anchored, notes, &mut found))?;
         }
     }
-    if let Some(unused) = used.iter().position(|used| !used) {
+    if let Some(unused) = found.notes.iter().position(|found| !found) {
         let problem = format!("{} is a checkpoint of no log that was judged", args.checkpoint[unused].display());
         return Err(Usage { problem }.into());
     }
-    if judged == 0 {
-        return Err(
-            Usage { problem: "no log in the directory has one of the keys given: nothing was judged".into() }.into()
-        );
+    if let Some(missing) = found.keys.iter().position(|found| !found) {
+        let key = &args.vkey[missing];
+        let reason = format!("no log in {} has the key {key}: a log that was expected is not there", dir.display());
+        return Err(VerificationFailed { reason }.into());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Judges one log, if one of the keys given is its key. Answers whether.
+/// Which of what was given belongs to a log that is there.
+struct Found {
+    keys: Vec<bool>,
+    notes: Vec<bool>,
+}
+
+/// Whether the store has every log that the anchor knows, and is nowhere behind it.
+fn check_anchor(store: &dyn LogStore, anchored: &AnchoredHeads) -> anyhow::Result<()> {
+    let heads = anchored.heads.iter().map(|(name, head)| (name, head.size));
+    for (name, size) in heads.chain(anchored.unfinished.iter().map(|(name, size)| (name, *size))) {
+        let record = store.logs(LogQuery::Name(name)).map_err(check::read)?.pop();
+        let reason = match record.map(|record| record.head.head.size) {
+            None => format!("the anchor knows the log `{name}`, which is not there"),
+            Some(own) if own < size => format!("log `{name}` has {own} entries, the anchor says {size}"),
+            Some(_) => continue,
+        };
+        return Err(VerificationFailed { reason: format!("{reason}: this is an old copy, or entries are gone") }.into());
+    }
+    Ok(())
+}
+
+/// Judges one log, if one of the keys given is its key.
 ///
-/// * `notes` - checkpoints that were kept elsewhere, and which of them were used.
+/// * `notes` - checkpoints that were kept elsewhere.
 fn judge(
     args: &FsckArgs,
     store: &RocksStore,
     record: &LogRecord,
-    (notes, used): (&[Vec<u8>], &mut [bool]),
-) -> anyhow::Result<bool> {
-    let Some(key) = args.vkey.iter().find(|key| record.settings.vkeys.contains(&key.to_string())) else {
-        eprintln!("logwood: log `{}` is not judged: none of the keys given is its key", record.settings.name);
-        return Ok(false);
+    (anchored, notes, found): (&AnchoredHeads, &[Vec<u8>], &mut Found),
+) -> anyhow::Result<()> {
+    let name = &record.settings.name;
+    let Some(at) = args.vkey.iter().position(|key| record.settings.vkeys.contains(&key.to_string())) else {
+        eprintln!("logwood: log `{name}` is not judged: none of the keys given is its key");
+        return Ok(());
     };
-    let mut kept = Vec::new();
-    for (note, used) in notes.iter().zip(used) {
+    let key = &args.vkey[at];
+    found.keys[at] = true;
+    let mut kept: Vec<_> = anchored.heads.get(name).map(|head| (*head, "the anchor")).into_iter().collect();
+    for (note, found) in notes.iter().zip(&mut found.notes) {
         let parsed = Checkpoint::parse_unverified(note).map_err(|error| VerificationFailed::new(&error))?;
         if parsed.origin == record.settings.origin {
-            kept.push(Checkpoint::open(note, key, None).map_err(|error| VerificationFailed::new(&error))?.head);
-            *used = true;
+            let checkpoint = Checkpoint::open(note, key, None).map_err(|error| VerificationFailed::new(&error))?;
+            kept.push((checkpoint.head, "a checkpoint that was kept elsewhere"));
+            *found = true;
         }
     }
     let summary = check::log(store, record, key, &kept)?;
-    report(args.json, record, &summary)?;
-    Ok(true)
+    report(args.json, record, &summary)
 }
 
 fn report(as_json: bool, record: &LogRecord, summary: &check::Summary) -> anyhow::Result<()> {

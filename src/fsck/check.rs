@@ -40,7 +40,7 @@ pub(crate) struct Summary {
 }
 
 /// A head that the log must have had, and what it is.
-type Expected = (TreeHead, &'static str);
+pub(crate) type Expected = (TreeHead, &'static str);
 
 /// A read that fails its checksum is damage, which is exit status 3; a disk that cannot be read is 1.
 pub(crate) fn read(error: ReadError) -> anyhow::Error {
@@ -56,18 +56,18 @@ fn differs(reason: String) -> anyhow::Error {
 
 /// Judges one log.
 ///
-/// * `kept` - heads that were kept elsewhere, their signatures verified: the log must extend each.
+/// * `kept` - heads that the log must extend: of the anchor, and of checkpoints whose signatures were verified.
 pub(crate) fn log(
     store: &dyn LogStore,
     record: &LogRecord,
     key: &VerifierKey,
-    kept: &[TreeHead],
+    kept: &[Expected],
 ) -> anyhow::Result<Summary> {
     let size = record.head.head.size.0;
     let name = &record.settings.name;
-    if let Some(head) = kept.iter().find(|head| head.size.0 > size) {
+    if let Some((head, what)) = kept.iter().find(|(head, _)| head.size.0 > size) {
         return Err(differs(format!(
-            "log `{name}` has {size} entries, but it signed a checkpoint of {}: entries are gone",
+            "log `{name}` has {size} entries, but {what} says {}: entries are gone",
             head.size
         )));
     }
@@ -90,11 +90,11 @@ pub(crate) fn log(
 fn tree(
     bundles: &Bundles<'_>,
     key: &VerifierKey,
-    kept: &[TreeHead],
+    kept: &[Expected],
     progress: &ProgressBar,
 ) -> anyhow::Result<(Summary, Tally)> {
     let size = bundles.record.head.head.size.0;
-    let mut others: Vec<Expected> = kept.iter().map(|head| (*head, "a checkpoint that was kept elsewhere")).collect();
+    let mut others = kept.to_vec();
     others.push((bundles.record.head.head, "its present head"));
     let (mut walk, mut tally, mut heads) = (Walk::new(bundles), Tally::default(), 0);
     let mut from = 0;

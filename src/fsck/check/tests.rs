@@ -84,7 +84,7 @@ fn a_clean_log_is_counted() {
     let store = MemoryStore::open(&MemoryDisk::new()).expect("nothing fails");
     let key = fill(&store, |index| (index % 4 != 3).then(|| identity(index)));
     let kept: Vec<_> =
-        store.heads(LOG, HeadQuery::FromSize(0), 9).expect("heads").iter().map(|head| head.head).collect();
+        store.heads(LOG, HeadQuery::FromSize(0), 9).expect("heads").iter().map(|head| (head.head, "kept")).collect();
     let summary = log(&store, &record(&store), key.verifier(), &kept).expect("it is clean");
     assert_eq!((summary.heads, summary.tiles, summary.identities), (13, 5, ENTRIES * 3 / 4));
 }
@@ -118,7 +118,8 @@ fn a_head_that_the_entries_do_not_give_is_named() {
     let disk = MemoryDisk::new();
     let store = MemoryStore::open(&disk).expect("nothing fails");
     let key = fill(&store, |_| None);
-    let kept = |size, root| vec![TreeHead { size: TreeSize(size), root }];
+    let what = "a checkpoint that was kept elsewhere";
+    let kept = |size, root| vec![(TreeHead { size: TreeSize(size), root }, what)];
     for (kept, says) in [
         (kept(700, Hash::leaf(b"another")), "a checkpoint that was kept elsewhere"),
         (kept(2_000, Hash::leaf(b"another")), "entries are gone"),
