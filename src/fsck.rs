@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use clap::Args;
 use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_note::{Checkpoint, VerifierKey};
@@ -100,7 +101,9 @@ fn judge_directory(args: &FsckArgs, dir: &Path, notes: &[Vec<u8>]) -> anyhow::Re
             Usage { problem: "--origin and --state are for a log at a URL, and this is a directory".into() }.into()
         );
     }
-    let store = RocksStore::open_read_only(&dir.join("db"))?;
+    let store = RocksStore::open_read_only(&dir.join("db")).map_err(|error| {
+        if error.is_damage() { VerificationFailed::new(&error).into() } else { anyhow::Error::from(error) }
+    })?;
     let anchored = anchor::read(dir, args.anchor.as_deref())?;
     check_anchor(&store, &anchored)?;
     let mut found = Found { keys: vec![false; args.vkey.len()], notes: vec![false; notes.len()] };
@@ -171,7 +174,7 @@ fn judge(
             *found = true;
         }
     }
-    let summary = check::log(store, record, key, &kept)?;
+    let summary = check::log(store, record, key, &kept).with_context(|| format!("log `{name}`"))?;
     report(args.json, record, &summary)
 }
 

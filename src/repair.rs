@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use logwood_sequencer::LogTail;
 use logwood_server::AnchoredHeads;
-use logwood_store::{LogQuery, LogRecord, LogStore as _, StoredHead};
-use logwood_store_rocksdb::{OpenError, RocksStore, TornTail};
+use logwood_store::{LogQuery, LogRecord, LogRound, LogState, LogStore as _, Round, StoredHead};
+use logwood_store_rocksdb::{OpenError, Rebuilt, RocksStore, TornTail};
 use serde_json::json;
 
 use crate::{anchor, output, progress};
@@ -19,7 +19,12 @@ use crate::{anchor, output, progress};
 /// never acknowledged. It is refused if any record follows the damaged one, or if a log would fall behind the anchor,
 /// since then what is damaged was on disk once. The write-ahead log as it was is kept in `db/torn`.
 ///
-/// With --rebuild-index, the look-up index is made anew from the entries: as long as reading all their hashes takes.
+/// With --rebuild-index, the look-up index is made anew from the entries: as long as reading all their hashes takes. It
+/// is refused if the index knows rounds that the store has not: then entries are gone that may have been acknowledged.
+///
+/// With --accept-loss it goes on without them, for want of a better copy of the data. The database as it was is kept in
+/// `db/lost`, until you delete it. Every log is frozen, since it may have signed heads that it could contradict now:
+/// `logwood logs thaw` opens it against the checkpoints that others hold.
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
     /// Cut a damaged last record off the write-ahead log.
@@ -28,6 +33,9 @@ pub(crate) struct RepairArgs {
     /// Make the look-up index anew.
     #[arg(long)]
     rebuild_index: bool,
+    /// Go on without entries that are lost and may have been acknowledged.
+    #[arg(long)]
+    accept_loss: bool,
     /// The anchor [default: ANCHOR in the data directory].
     #[arg(long, value_name = "PATH", env = "LOGWOOD_ANCHOR")]
     anchor: Option<PathBuf>,
@@ -44,20 +52,37 @@ pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let db = args.dir.join("db");
     let mut rebuild = args.rebuild_index;
     if args.drop_torn_tail {
-        let dropped = drop_torn_tail(&db, &anchor::read(&args.dir, args.anchor.as_deref())?)?;
+        let dropped = drop_torn_tail(&db, &anchor::read(&args.dir, args.anchor.as_deref())?, args.accept_loss)?;
         report_dropped(args.json, &dropped)?;
-        // What was cut off may be in the index already, if it was damaged long after it was written.
-        rebuild |= matches!(RocksStore::open_read_only(&db), Err(OpenError::Index { .. }));
+        // What was cut off is in the index already, if it was damaged long after it was written.
+        rebuild |= matches!(RocksStore::open_read_only(&db), Err(OpenError::IndexAhead { .. }));
     }
     if rebuild {
-        let entries = rebuild_index(&db)?;
-        if args.json {
-            output::json(&json!({ "repair": "rebuild-index", "entries": entries }))?;
-        } else {
-            output::line(&format!("the look-up index of {entries} entries was made anew"))?;
-        }
+        let rebuilt = rebuild_index(&db, args.accept_loss)?;
+        let frozen = if rebuilt.evidence.is_some() { freeze_all(&db)? } else { 0 };
+        report_rebuilt(args.json, &rebuilt, frozen)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Freezes every log that takes entries: it may have signed heads of entries that are gone. Answers how many.
+fn freeze_all(db: &Path) -> anyhow::Result<usize> {
+    /// Logs of one round.
+    const LOGS_MAX: usize = 256;
+    let store = RocksStore::open(db)?;
+    let (mut name, mut frozen) = (String::new(), 0);
+    loop {
+        let page = store.logs(LogQuery::After { name: &name, logs_max: LOGS_MAX })?;
+        let Some(last) = page.last() else { return Ok(frozen) };
+        name.clone_from(&last.settings.name);
+        let active = page.iter().filter(|record| record.state == LogState::Active);
+        let freeze = |record: &LogRecord| LogRound { state: Some(LogState::Frozen), ..LogRound::new(record.number) };
+        let logs: Vec<_> = active.map(freeze).collect();
+        frozen += logs.len();
+        if !logs.is_empty() {
+            store.commit(&Round { number: store.state()?.round.next(), logs })?;
+        }
+    }
 }
 
 /// What was cut off.
@@ -71,10 +96,15 @@ pub(crate) struct Dropped {
 }
 
 /// Cuts a damaged last record off, if no log falls behind the anchor by that.
-pub(crate) fn drop_torn_tail(db: &Path, anchored: &AnchoredHeads) -> anyhow::Result<Dropped> {
+///
+/// * `accept_loss` - also if the look-up index holds what is cut off, so that it was on disk once.
+pub(crate) fn drop_torn_tail(db: &Path, anchored: &AnchoredHeads, accept_loss: bool) -> anyhow::Result<Dropped> {
     let torn = TornTail::find(db)?;
     let scratch = tempfile::tempdir_in(db).context("cannot make a directory to try the repair in")?;
     let preview = torn.preview(scratch.path())?;
+    if !accept_loss && let Err(error @ OpenError::IndexAhead { .. }) = preview.check_index() {
+        return Err(anyhow::Error::new(error).context(format!("the damaged record was whole once: {REFUSED}")));
+    }
     let sizes = anchored.heads.iter().map(|(name, head)| (name, head.size));
     for (name, anchored_size) in sizes.chain(anchored.unfinished.iter().map(|(name, size)| (name, *size))) {
         let Some(record) = preview.logs(LogQuery::Name(name))?.pop() else {
@@ -113,12 +143,30 @@ fn report_dropped(as_json: bool, dropped: &Dropped) -> anyhow::Result<()> {
     ))
 }
 
-fn rebuild_index(db: &Path) -> anyhow::Result<u64> {
+fn rebuild_index(db: &Path, accept_loss: bool) -> anyhow::Result<Rebuilt> {
     let progress = progress::of_count("indexing", 0);
-    let entries = RocksStore::rebuild_index(db, &mut |done, total| {
+    let rebuilt = RocksStore::rebuild_index(db, accept_loss, &mut |done, total| {
         progress.set_length(total);
         progress.set_position(done);
     })?;
     progress.finish_and_clear();
-    Ok(entries)
+    Ok(rebuilt)
+}
+
+fn report_rebuilt(as_json: bool, rebuilt: &Rebuilt, frozen: usize) -> anyhow::Result<()> {
+    let Rebuilt { entries, evidence } = rebuilt;
+    let kept = evidence.as_ref().map(|path| path.display().to_string());
+    if as_json {
+        return output::json(&json!({
+            "repair": "rebuild-index", "entries": entries, "evidence": kept, "frozen": frozen,
+        }));
+    }
+    output::line(&format!("the look-up index of {entries} entries was made anew"))?;
+    if let Some(kept) = kept {
+        output::line(&format!(
+            "entries that may have been acknowledged are lost: {frozen} logs were frozen, and the database as it was is \
+             {kept}; ask for the newest checkpoints that others hold before `logwood logs thaw` opens a log"
+        ))?;
+    }
+    Ok(())
 }

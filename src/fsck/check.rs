@@ -66,10 +66,7 @@ pub(crate) fn log(
     let size = record.head.head.size.0;
     let name = &record.settings.name;
     if let Some((head, what)) = kept.iter().find(|(head, _)| head.size.0 > size) {
-        return Err(differs(format!(
-            "log `{name}` has {size} entries, but {what} says {}: entries are gone",
-            head.size
-        )));
+        return Err(differs(format!("it has {size} entries, but {what} says {}: entries are gone", head.size)));
     }
     let rows = if record.settings.leaf_index { size } else { 0 };
     let progress = progress::of_count(&format!("checking `{name}`"), size + rows);
@@ -153,9 +150,9 @@ fn first_entry(level: u8, index: u64, place: usize) -> u64 {
 }
 
 /// Where a stored tile first differs from the one that the entries give.
-fn compare_tile(name: &str, (level, index): (u8, u64), stored: Option<&[u8]>, derived: &[u8]) -> anyhow::Result<()> {
+fn compare_tile((level, index): (u8, u64), stored: Option<&[u8]>, derived: &[u8]) -> anyhow::Result<()> {
     let Some(stored) = stored else {
-        return Err(differs(format!("log `{name}`: tile {level}/{index} is missing")));
+        return Err(differs(format!("tile {level}/{index} is missing")));
     };
     if stored == derived {
         return Ok(());
@@ -163,7 +160,7 @@ fn compare_tile(name: &str, (level, index): (u8, u64), stored: Option<&[u8]>, de
     let place = stored.chunks(Hash::LEN).zip(derived.chunks(Hash::LEN)).position(|(a, b)| a != b);
     let entry = first_entry(level, index, place.unwrap_or_default());
     Err(differs(format!(
-        "log `{name}`: tile {level}/{index} does not follow from the entries; the first difference is at entry {entry}"
+        "tile {level}/{index} does not follow from the entries; the first difference is at entry {entry}"
     )))
 }
 

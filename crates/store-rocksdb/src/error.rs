@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use logwood_store::{ReadError, RoundNumber};
 use thiserror::Error;
 
+use crate::read;
+use crate::wal::{self, Damage};
+
 const LOCK_FILE: &str = "logwood.lock";
 
 /// How the engine reports a bad record of the write-ahead log; its reports on other files name the file.
@@ -51,7 +54,22 @@ pub enum OpenError {
         #[source]
         source: rocksdb::Error,
     },
-    /// The look-up index is not that of the entries.
+    /// The write-ahead log is damaged, and not only in its last record.
+    #[error(
+        "{wal} is damaged in the middle, at byte {damage}: what is damaged was on disk once and may have been \
+         acknowledged, so it is no torn tail and nothing is cut off; restore the store from a backup",
+        wal = wal.display()
+    )]
+    WalDamaged {
+        /// The file.
+        wal: PathBuf,
+        /// Where its first damage begins.
+        damage: u64,
+        /// What the engine reported.
+        #[source]
+        source: rocksdb::Error,
+    },
+    /// The look-up index lacks rows, or a rebuild was interrupted: it can be made anew.
     #[error(
         "the look-up index in {dir} is not that of its entries: it ends at round {watermark}, the entries want one that \
          ends between {trimmed} and {last}; `logwood repair --rebuild-index` makes it anew, nothing is lost",
@@ -65,6 +83,21 @@ pub enum OpenError {
         /// Rounds up to this one left no other trace: the index must hold them.
         trimmed: RoundNumber,
         /// The last round of the store: the index must hold none above.
+        last: RoundNumber,
+    },
+    /// The look-up index knows rounds that the store lacks: these were on disk once.
+    #[error(
+        "entries are gone from {dir}: the look-up index ends at round {watermark}, the store at round {last}, and a round \
+         is indexed only after it was written, so that what is gone may have been acknowledged; restore the newest copy \
+         of the data; if there is none, `logwood repair --rebuild-index --accept-loss` goes on without these entries",
+        dir = dir.display()
+    )]
+    IndexAhead {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The last round in the index.
+        watermark: RoundNumber,
+        /// The last round of the store.
         last: RoundNumber,
     },
     /// The directory or its lock file cannot be used.
@@ -88,11 +121,26 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether what is stored is damaged or incomplete. Otherwise the directory is missing, in use, or cannot be used.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::TornTail { .. } | Self::WalDamaged { .. } | Self::Index { .. } | Self::IndexAhead { .. } => true,
+            Self::Engine(source) => read::is_damage(source),
+            Self::Read(error) => matches!(error, ReadError::Corrupt { .. }),
+            Self::Locked { .. } | Self::Missing { .. } | Self::Io { .. } | Self::Random => false,
+        }
+    }
+
     pub(crate) fn from_engine(dir: &Path, source: rocksdb::Error) -> Self {
-        if WAL_COMPLAINTS.iter().any(|complaint| source.as_ref().starts_with(complaint)) {
-            Self::TornTail { dir: dir.to_owned(), source }
-        } else {
-            Self::Engine(source)
+        if !WAL_COMPLAINTS.iter().any(|complaint| source.as_ref().starts_with(complaint)) {
+            return Self::Engine(source);
+        }
+        match wal::damage(dir) {
+            Ok(Some(Damage::Tail)) => Self::TornTail { dir: dir.to_owned(), source },
+            Ok(Some(Damage::Middle { wal, at })) => Self::WalDamaged { wal, damage: at, source },
+            // It is not the write-ahead log, or that cannot be read.
+            Ok(None) | Err(_) => Self::Engine(source),
         }
     }
 }

@@ -27,7 +27,7 @@ use logwood_merkle::{Hash, LeafIndex};
 use logwood_store::{IdentityHash, IndexRow, LogNumber, Lookup, ReadError, RoundNumber};
 use rocksdb::{DB, Direction, IteratorMode, MergeOperands, Options};
 
-use crate::read::{corrupt, unavailable};
+use crate::read::{corrupt, named, unavailable};
 use crate::{family, keys, options, values};
 
 mod file;
@@ -36,6 +36,7 @@ mod rebuild;
 mod recent;
 mod recover;
 
+pub use rebuild::Rebuilt;
 use recent::Recent;
 pub(crate) use recent::{Extent, Limits};
 
@@ -142,7 +143,7 @@ impl Index {
 
     /// Shows every row of a log, in order: for fsck.
     pub(crate) fn visit(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
-        let prefix = keys::log(log);
+        let (prefix, what) = (keys::log(log), format!("the look-up index of log {}", log.0));
         let mode = IteratorMode::From(&prefix, Direction::Forward);
         // A batch is in memory or in the family: while this holds, none moves.
         let (rows, batches) = self.recent.holding(|| self.db.iterator_cf(family(&self.db, options::INDEX), mode));
@@ -151,7 +152,7 @@ impl Index {
         recent.sort_unstable();
         let mut recent = recent.into_iter().peekable();
         for row in rows {
-            let (key, value) = row.map_err(unavailable)?;
+            let (key, value) = row.map_err(|error| named(&what)(unavailable(error)))?;
             if !key.starts_with(&prefix) {
                 break;
             }
@@ -161,7 +162,7 @@ impl Index {
                 }
                 visit(row);
             });
-            read.ok_or_else(|| corrupt(format!("a row of the index of log {}", log.0)))?;
+            read.ok_or_else(|| corrupt(format!("a row of the look-up index of log {}", log.0)))?;
         }
         recent.for_each(visit);
         Ok(())

@@ -27,6 +27,7 @@ use rocksdb::{ColumnFamily, DB, Options, WriteOptions};
 use thiserror::Error;
 
 mod error;
+mod evidence;
 mod index;
 mod keys;
 mod options;
@@ -36,6 +37,7 @@ mod wal;
 mod write;
 
 pub use error::OpenError;
+pub use index::Rebuilt;
 use index::{Index, Limits};
 pub use wal::{TornTail, TornTailError};
 use write::Writer;

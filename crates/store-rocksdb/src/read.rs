@@ -10,15 +10,37 @@ use logwood_store::{
     BUNDLE_ENTRIES, Entry, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogNumber, LogQuery, LogRecord, LogSettings,
     Lookup, PublishedHead, ReadError, StoredHead, UNPACKED_BUNDLES_MAX,
 };
-use rocksdb::{DBPinnableSlice, Direction, IteratorMode};
+use rocksdb::{DBPinnableSlice, Direction, ErrorKind, IteratorMode};
 
 use crate::{RocksStore, keys, options, values};
 
 pub(crate) fn unavailable(source: rocksdb::Error) -> ReadError {
-    if source.kind() == rocksdb::ErrorKind::Corruption {
+    if is_damage(&source) {
         return ReadError::Corrupt { what: source.into_string() };
     }
     ReadError::Unavailable { source: Box::new(source) }
+}
+
+/// Whether the engine found its files damaged or gone. Otherwise the system did not let it read them.
+pub(crate) fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotSupported => true,
+        ErrorKind::IOError => error.as_ref().contains("No such file or directory"),
+        _ => false,
+    }
+}
+
+/// Says of damage that the engine reports what was read there.
+pub(crate) fn named(what: &str) -> impl Fn(ReadError) -> ReadError {
+    move |error| match error {
+        ReadError::Corrupt { what: problem } => corrupt(format!("{what}: {problem}")),
+        other @ ReadError::Unavailable { .. } => other,
+    }
+}
+
+fn name_of_bundle(log: LogNumber, number: u64) -> String {
+    let first = number * BUNDLE_ENTRIES;
+    format!("bundle {number} (entries {first} to {}) of log {}", first + BUNDLE_ENTRIES - 1, log.0)
 }
 
 pub(crate) fn corrupt(what: String) -> ReadError {
@@ -30,8 +52,9 @@ pub(crate) fn place(index: u64) -> usize {
 }
 
 impl RocksStore {
-    pub(crate) fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
-        self.db.get_pinned_cf(self.family(family), key).map_err(unavailable)
+    /// * `what` - that is read, for the report of damage.
+    pub(crate) fn get(&self, family: &str, key: &[u8], what: &str) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {
+        self.db.get_pinned_cf(self.family(family), key).map_err(|error| named(what)(unavailable(error)))
     }
 
     /// Shows rows from `from` on while they begin with `prefix` and `visit` wants more.
@@ -42,7 +65,7 @@ impl RocksStore {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         for row in self.db.iterator_cf(self.family(family), IteratorMode::From(from, Direction::Forward)) {
-            let (key, value) = row.map_err(unavailable)?;
+            let (key, value) = row.map_err(|error| named(&format!("the rows of `{family}`"))(unavailable(error)))?;
             if !key.starts_with(prefix) || !visit(&key, &value)? {
                 break;
             }
@@ -52,14 +75,14 @@ impl RocksStore {
 
     pub(crate) fn settings(&self, log: LogNumber) -> Result<LogSettings, ReadError> {
         let (key, what) = (keys::meta_settings(log), format!("the settings of log {}", log.0));
-        let value = self.get(options::META, &key)?.ok_or_else(|| corrupt(format!("{what} are missing")))?;
+        let value = self.get(options::META, &key, &what)?.ok_or_else(|| corrupt(format!("{what} are missing")))?;
         values::read_settings(&key, &value, &what)
     }
 
     pub(crate) fn head(&self, log: LogNumber) -> Result<Option<StoredHead>, ReadError> {
-        let key = keys::meta_head(log);
-        let Some(value) = self.get(options::META, &key)? else { return Ok(None) };
-        let head = values::read_stored_head(&key, &value, &format!("the head of log {}", log.0))?;
+        let (key, what) = (keys::meta_head(log), format!("the head of log {}", log.0));
+        let Some(value) = self.get(options::META, &key, &what)? else { return Ok(None) };
+        let head = values::read_stored_head(&key, &value, &what)?;
         let newest = self.newest.load(Ordering::Acquire);
         if head.round.0 > newest {
             // It comes from other files.
@@ -70,9 +93,9 @@ impl RocksStore {
 
     fn record(&self, number: LogNumber) -> Result<LogRecord, ReadError> {
         let missing = |what: &str| corrupt(format!("the {what} of log {} is missing", number.0));
-        let key = keys::meta_state(number);
-        let state = self.get(options::META, &key)?.ok_or_else(|| missing("state"))?;
-        let state = values::read_state(&key, &state, &format!("the state of log {}", number.0))?;
+        let (key, what) = (keys::meta_state(number), format!("the state of log {}", number.0));
+        let state = self.get(options::META, &key, &what)?.ok_or_else(|| missing("state"))?;
+        let state = values::read_state(&key, &state, &what)?;
         let head = self.head(number)?.ok_or_else(|| missing("head"))?;
         let unpacked = self.unpacked(number, head.head.size.0)?;
         Ok(LogRecord { number, settings: self.settings(number)?, state, head, unpacked })
@@ -83,14 +106,15 @@ impl RocksStore {
         let full = size / BUNDLE_ENTRIES;
         let from = keys::piece(log, LeafIndex(full.saturating_sub(UNPACKED_BUNDLES_MAX) * BUNDLE_ENTRIES));
         let mut found = Vec::new();
-        self.scan(options::PIECES, (&keys::log(log), &from), |key, _| {
+        let pieces = self.scan(options::PIECES, (&keys::log(log), &from), |key, _| {
             let number =
                 keys::index_from(&key[4..]).ok_or_else(|| corrupt("the key of a piece".into()))? / BUNDLE_ENTRIES;
             if number < full && found.last() != Some(&number) {
                 found.push(number);
             }
             Ok(number < full)
-        })?;
+        });
+        pieces.map_err(named(&format!("the pieces of log {}", log.0)))?;
         Ok(found)
     }
 
@@ -104,7 +128,7 @@ impl RocksStore {
         match query {
             LogQuery::Name(name) => {
                 let key = keys::meta_name(name);
-                if let Some(value) = self.get(options::META, &key)? {
+                if let Some(value) = self.get(options::META, &key, "a log's name")? {
                     numbers.push(number(&key, &value)?);
                 }
             }
@@ -154,8 +178,8 @@ impl RocksStore {
     ) -> Result<Option<Vec<Entry>>, ReadError> {
         let number = range.start / BUNDLE_ENTRIES;
         let key = keys::bundle(log, number, keys::PART_ENTRIES);
-        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
-        let what = format!("bundle {number} of log {}", log.0);
+        let what = name_of_bundle(log, number);
+        let Some(value) = self.get(options::BUNDLES, &key, &what)? else { return Ok(None) };
         let data = values::open(&key, &value, &what)?;
         let places = place(range.start)..place(range.end - 1) + 1;
         let entries = Bundle::parse(data).and_then(|bundle| bundle.entries(places.clone(), bytes_max));
@@ -167,16 +191,16 @@ impl RocksStore {
 
     pub(crate) fn read_bundle(&self, log: LogNumber, number: u64) -> Result<Option<Bytes>, ReadError> {
         let key = keys::bundle(log, number, keys::PART_ENTRIES);
-        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
-        let what = format!("bundle {number} of log {}", log.0);
+        let what = name_of_bundle(log, number);
+        let Some(value) = self.get(options::BUNDLES, &key, &what)? else { return Ok(None) };
         values::open(&key, &value, &what).map(|data| Some(Bytes::copy_from_slice(data)))
     }
 
     /// The identities of a bundle; nothing if no entry has one.
     pub(crate) fn sidecar(&self, log: LogNumber, bundle: u64) -> Result<Option<Vec<Option<IdentityHash>>>, ReadError> {
         let key = keys::bundle(log, bundle, keys::PART_IDENTITIES);
-        let Some(value) = self.get(options::BUNDLES, &key)? else { return Ok(None) };
-        let what = format!("the identities of bundle {bundle} of log {}", log.0);
+        let what = format!("the identities of {}", name_of_bundle(log, bundle));
+        let Some(value) = self.get(options::BUNDLES, &key, &what)? else { return Ok(None) };
         let (all, rest) = values::open(&key, &value, &what)?.as_chunks::<{ values::IDENTITY_BYTES }>();
         if all.len() != 256 || !rest.is_empty() {
             return Err(corrupt(format!("{what} are not 256")));
@@ -214,7 +238,8 @@ impl RocksStore {
             }
             rows.next();
         }
-        rows.status().map_err(unavailable)?;
+        let what = format!("the piece with entry {at} of log {}", log.0);
+        rows.status().map_err(|error| named(&what)(unavailable(error)))?;
         Ok(entries)
     }
 
@@ -237,8 +262,8 @@ impl RocksStore {
                 return Ok(None);
             }
             let key = keys::tile(log, *tile);
-            let Some(value) = self.get(options::TILES, &key)? else { return Ok(None) };
-            let what = format!("tile {} of level {} of log {}", tile.index, tile.level, log.0);
+            let what = format!("tile {}/{} of log {}", tile.level, tile.index, log.0);
+            let Some(value) = self.get(options::TILES, &key, &what)? else { return Ok(None) };
             let record = values::open(&key, &value, &what)?;
             if record.len() != 8_192 {
                 return Err(corrupt(format!("{what} has {} bytes", record.len())));
@@ -337,7 +362,7 @@ impl RocksStore {
                     let size = key.last_chunk().map(|size| u64::from_be_bytes(*size)).unwrap_or_default();
                     let key = keys::meta_published(log, size);
                     let head = self
-                        .get(options::META, &key)?
+                        .get(options::META, &key, "a published head")?
                         .ok_or_else(|| corrupt(format!("the head of size {size} is missing")))?;
                     heads.push(values::read_published(&key, &head)?);
                     Ok(heads.len() < heads_max)

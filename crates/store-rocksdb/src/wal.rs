@@ -10,6 +10,7 @@
 //!
 //! Source: `db/log_format.h` of `RocksDB`; integers are little-endian there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -85,8 +86,8 @@ impl TornTail {
     pub fn find(dir: &Path) -> Result<Self, TornTailError> {
         let lock = RocksStore::lock_existing(dir)?;
         let not_torn = || TornTailError::NotTorn { dir: dir.to_owned() };
-        let wal = newest_wal(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
-        let wal = wal.ok_or_else(not_torn)?;
+        let mut wals = wals(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        let (_, wal) = wals.pop_last().ok_or_else(not_torn)?;
         let bytes = fs::read(&wal).map_err(|source| TornTailError::Io { wal: wal.clone(), source })?;
         match judge(&bytes) {
             Tail::Whole => Err(not_torn()),
@@ -167,22 +168,51 @@ impl TornTail {
     }
 }
 
-/// The `<number>.log` with the highest number.
-fn newest_wal(dir: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest = None;
+/// Where write-ahead logs are damaged.
+pub(crate) enum Damage {
+    /// In the last record of the newest, and nowhere else.
+    Tail,
+    /// Before that.
+    Middle {
+        /// The first file that is damaged.
+        wal: PathBuf,
+        /// Its first byte that is.
+        at: u64,
+    },
+}
+
+/// The first damage in the write-ahead logs of the store in `dir`.
+pub(crate) fn damage(dir: &Path) -> io::Result<Option<Damage>> {
+    let wals = wals(dir)?;
+    let newest = wals.last_key_value().map(|(number, _)| *number);
+    for (number, wal) in wals {
+        let at = match judge(&fs::read(&wal)?) {
+            Tail::Whole => continue,
+            Tail::Torn { .. } if Some(number) == newest => return Ok(Some(Damage::Tail)),
+            Tail::Torn { keep } => keep,
+            Tail::Followed { damage, .. } => damage,
+        };
+        return Ok(Some(Damage::Middle { wal, at: at as u64 }));
+    }
+    Ok(None)
+}
+
+/// Every `<number>.log`, by number.
+fn wals(dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut wals = BTreeMap::new();
     for file in fs::read_dir(dir)? {
         let path = file?.path();
         let is_wal = path.extension().is_some_and(|extension| extension == "log");
         let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
         if let Some(number) = number.filter(|_| is_wal) {
-            newest = newest.max(Some((number, path)));
+            wals.insert(number, path);
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    Ok(wals)
 }
 
 /// What the engine reads: tables, blobs, logs, and the files that name them. Not its text logs, and no lock.
-fn is_of_the_database(name: &str) -> bool {
+pub(crate) fn is_of_the_database(name: &str) -> bool {
     let starts = ["CURRENT", "IDENTITY", "MANIFEST-", "OPTIONS-"].iter().any(|start| name.starts_with(start));
     starts || [".sst", ".blob", ".log"].iter().any(|end| name.ends_with(end))
 }

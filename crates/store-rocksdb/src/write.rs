@@ -236,7 +236,7 @@ impl RocksStore {
     /// Takes the head of this size out of the history, if it is there.
     fn unstage_head(&self, batch: &mut WriteBatch, log: LogNumber, size: u64) -> Result<(), ReadError> {
         let (meta, key) = (self.family(options::META), keys::meta_published(log, size));
-        if let Some(old) = self.get(options::META, &key)? {
+        if let Some(old) = self.get(options::META, &key, "a published head")? {
             let old = values::read_published(&key, &old)?;
             batch.delete_cf(meta, key);
             batch.delete_cf(meta, keys::meta_published_at(log, old.time_ms, size));

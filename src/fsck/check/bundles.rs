@@ -68,7 +68,7 @@ impl<'a> Bundles<'a> {
             let tile = TileNodes::from_hashes(&leaves)?;
             let id = TileId { level: 0, index: range.start / BUNDLE_ENTRIES };
             let stored = self.store.tiles(self.record.number, &[id]).map_err(read)?.pop().flatten();
-            compare_tile(&self.record.settings.name, (0, id.index), stored.as_deref(), &tile.to_bytes())?;
+            compare_tile((0, id.index), stored.as_deref(), &tile.to_bytes())?;
             root = tile.root();
         }
         Ok(Derived { first: range.start, root, leaves: if keep_leaves { leaves } else { Vec::new() }, rows })
@@ -82,7 +82,7 @@ impl<'a> Bundles<'a> {
             let (first, end) = (LeafIndex(next), LeafIndex(range.end));
             let entries = self.store.entries(self.record.number, first, end, READ_BYTES_MAX).map_err(read)?;
             if entries.is_empty() {
-                return Err(differs(format!("log `{}`: entry {next} is missing", self.record.settings.name)));
+                return Err(differs(format!("entry {next} is missing")));
             }
             next += entries.len() as u64;
             leaves.extend(entries.iter().map(|Entry { bytes, identity }| (Hash::leaf(bytes), *identity)));

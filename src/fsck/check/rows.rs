@@ -108,17 +108,15 @@ pub(super) fn indexed(bundles: &Bundles<'_>, range: Range<u64>, progress: impl F
 
 /// Rows that share a prefix are those of one identity, or of two that are alike by chance.
 fn check_pair(bundles: &Bundles<'_>, a: u64, b: u64) -> anyhow::Result<()> {
-    let name = &bundles.record.settings.name;
     let identity = |index: u64| -> anyhow::Result<Option<IdentityHash>> {
         let (first, end) = (LeafIndex(index), LeafIndex(index + 1));
         let entry: Option<Entry> = bundles.store.entries(bundles.record.number, first, end, 1).map_err(read)?.pop();
-        let entry = entry.ok_or_else(|| {
-            differs(format!("log `{name}`: the look-up index names entry {index}, which is not there"))
-        })?;
+        let entry =
+            entry.ok_or_else(|| differs(format!("the look-up index names entry {index}, which is not there")))?;
         Ok(entry.identity)
     };
     if identity(a)? == identity(b)? && a != b {
-        return Err(differs(format!("log `{name}`: entries {a} and {b} have one identity")));
+        return Err(differs(format!("entries {a} and {b} have one identity")));
     }
     Ok(())
 }
@@ -152,8 +150,8 @@ pub(super) fn first_difference(bundles: &Bundles<'_>) -> anyhow::Result<anyhow::
         range = differing.ok_or_else(|| anyhow::anyhow!("the store changed while it was checked; run fsck again"))?;
     }
     Ok(differs(format!(
-        "log `{}`: the look-up index does not hold what entry {} says; `logwood repair --rebuild-index` makes it anew",
-        bundles.record.settings.name, range.start
+        "the look-up index does not hold what entry {} says; `logwood repair --rebuild-index` makes it anew",
+        range.start
     )))
 }
 

@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
             let index = (self.upper.size().0 >> (8 * u32::from(level))) - 1;
             let (store, record) = (self.bundles.store, self.bundles.record);
             let stored = store.tiles(record.number, &[TileId { level, index }]).map_err(read)?.pop().flatten();
-            compare_tile(&record.settings.name, (level, index), stored.as_deref(), &bytes)?;
+            compare_tile((level, index), stored.as_deref(), &bytes)?;
             self.tiles += 1;
             hash = root;
         }
@@ -81,16 +81,13 @@ impl<'a> Walk<'a> {
         if head == derived {
             return Ok(());
         }
-        let record = self.bundles.record;
-        let (name, entries) = (&record.settings.name, record.head.head.size);
+        let entries = self.bundles.record.head.head.size;
         if head.size != derived.size {
             let larger = head.size;
-            return Err(differs(format!(
-                "log `{name}` has {entries} entries, but {what} has {larger}: entries are gone"
-            )));
+            return Err(differs(format!("it has {entries} entries, but {what} has {larger}: entries are gone")));
         }
         Err(differs(format!(
-            "log `{name}`: the entries give root {} at size {size}, but {what} of that size says {}: \
+            "the entries give root {} at size {size}, but {what} of that size says {}: \
              the history was rewritten below entry {size}",
             derived.root, head.root
         )))

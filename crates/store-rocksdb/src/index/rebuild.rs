@@ -1,34 +1,55 @@
 //! `logwood repair --rebuild-index`: the index of every log anew, from what is stored beside the entries.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use logwood_merkle::LeafIndex;
 use logwood_store::{BUNDLE_ENTRIES, IndexRow, LogNumber, ReadError, RoundNumber};
 
 use super::Limits;
 use super::file::{IndexFile, Row};
-use crate::{OpenError, Opened, RocksStore, options};
+use crate::{OpenError, Opened, RocksStore, evidence, options};
 
 /// Entries of one file: larger than a batch, since nobody waits for it.
 const FILE_ENTRIES: usize = 1 << 18;
 
 /// The watermark of an index that is being made: above every round, so that a store with it does not open.
-const UNFINISHED: RoundNumber = RoundNumber(u64::MAX);
+pub(super) const UNFINISHED: RoundNumber = RoundNumber(u64::MAX);
+
+/// What a rebuild did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Entries whose rows were made.
+    pub entries: u64,
+    /// Where the store is kept as it was, if its index knew rounds that the store has lost.
+    pub evidence: Option<PathBuf>,
+}
 
 impl RocksStore {
     /// Makes the look-up index of all logs of the store in `dir` anew. Nothing of the old one is read.
     ///
     /// A crash in the middle leaves a store that does not open before this has run again.
     ///
+    /// * `accept_loss` - also if the old index is the evidence that rounds are gone: a copy of the store is kept then.
     /// * `progress` - told how many entries are done, and of how many, now and then.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: the store is in use, is not there, or an entry is damaged.
-    pub fn rebuild_index(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, OpenError> {
+    /// [`OpenError`]: the store is in use, is not there, or an entry is damaged; [`OpenError::IndexAhead`] without
+    /// `accept_loss`.
+    pub fn rebuild_index(
+        dir: &Path,
+        accept_loss: bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Rebuilt, OpenError> {
+        let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
+        let ahead = match Self::open_read_only(dir) {
+            Err(error @ OpenError::IndexAhead { .. }) if !accept_loss => return Err(error),
+            // Whatever else is wrong with the database, opening it below says as well.
+            outcome => matches!(outcome, Err(OpenError::IndexAhead { .. })),
+        };
+        let evidence = if ahead { Some(evidence::keep(dir)?) } else { None };
         drop(Self::lock_existing(dir)?);
         let Opened { mut db, index_options, lock } = Self::open_database(dir)?;
-        let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
         let file = IndexFile::new(dir, index_options.clone()).map_err(failed)?;
         db.drop_cf(options::INDEX)?;
         db.create_cf(options::INDEX, &index_options)?;
@@ -55,7 +76,7 @@ impl RocksStore {
         let rows = std::mem::take(&mut rebuild.rows);
         file.write(rows, Some(last.round)).and_then(|()| file.ingest(&store.db)).map_err(failed)?;
         progress(rebuild.total, rebuild.total);
-        Ok(rebuild.total)
+        Ok(Rebuilt { entries: rebuild.total, evidence })
     }
 }
 

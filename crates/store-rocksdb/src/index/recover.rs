@@ -6,6 +6,7 @@ use std::ops::Range;
 use logwood_merkle::{Hash, LeafIndex, TileId};
 use logwood_store::{BUNDLE_ENTRIES, IdentityHash, LogNumber, ReadError, RoundNumber};
 
+use super::rebuild::UNFINISHED;
 use super::{Extent, stored_watermark};
 use crate::read::{corrupt, place};
 use crate::values::{self, LastRound};
@@ -19,13 +20,10 @@ impl RocksStore {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Index`] if index and entries do not belong together, [`OpenError::Read`].
+    /// [`OpenError::Index`] or [`OpenError::IndexAhead`] if index and entries do not belong together, [`OpenError::Read`].
     pub(crate) fn recover_index(&self) -> Result<(), OpenError> {
-        let LastRound { round: last, trimmed, .. } = self.writer.lock().last();
-        let watermark = stored_watermark(&self.db)?;
-        if watermark < trimmed || watermark > last {
-            return Err(OpenError::Index { dir: self.db.path().to_owned(), watermark, trimmed, last });
-        }
+        self.check_index()?;
+        let (last, watermark) = (self.writer.lock().last().round, stored_watermark(&self.db)?);
         self.index.recent.resume(watermark);
         let (mut rounds, mut appended) = (Vec::new(), Appended::new());
         self.scan(options::META, (keys::META_APPENDED, keys::META_APPENDED), |key, value| {
@@ -46,6 +44,24 @@ impl RocksStore {
             self.add_appended(*newest, &appended)?;
         }
         self.writer.lock().resume(rounds);
+        Ok(())
+    }
+
+    /// Whether the look-up index ends where the store says that it should.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Index`]: it can be made anew. [`OpenError::IndexAhead`]: the store has lost rounds that the index
+    /// knows. [`OpenError::Read`].
+    pub fn check_index(&self) -> Result<(), OpenError> {
+        let LastRound { round: last, trimmed, .. } = self.writer.lock().last();
+        let (dir, watermark) = (self.db.path().to_owned(), stored_watermark(&self.db)?);
+        if watermark > last && watermark != UNFINISHED {
+            return Err(OpenError::IndexAhead { dir, watermark, last });
+        }
+        if watermark < trimmed || watermark > last {
+            return Err(OpenError::Index { dir, watermark, trimmed, last });
+        }
         Ok(())
     }
 

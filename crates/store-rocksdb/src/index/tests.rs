@@ -190,24 +190,41 @@ fn a_missing_index_is_refused_and_rebuilt() {
     assert!(matches!(RocksStore::open_read_only(dir.path()), Err(OpenError::Index { .. })));
 
     let mut seen = Vec::new();
-    let entries = RocksStore::rebuild_index(dir.path(), &mut |done, of| seen.push((done, of))).expect("rebuilt");
+    let progress = &mut |done, of| seen.push((done, of));
+    let Rebuilt { entries, evidence } = RocksStore::rebuild_index(dir.path(), false, progress).expect("rebuilt");
     assert_eq!((entries, seen.last()), (filler.size, Some(&(filler.size, filler.size))));
+    assert_eq!(evidence, None, "nothing was lost");
     check(&open(dir.path(), EAGER), filler.size);
 }
 
 #[test]
-fn an_index_ahead_of_its_entries_is_refused_and_rebuilt() {
+fn an_index_ahead_of_its_entries_is_evidence_of_loss_and_a_rebuild_keeps_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let filler = trimmed(dir.path());
     // The second one is what an interrupted rebuild leaves.
     for ahead in [31, u64::MAX] {
+        let is_evidence = ahead != u64::MAX;
         let Opened { db, index_options, lock } = RocksStore::open_database(dir.path()).expect("the database opens");
         let file = IndexFile::new(dir.path(), index_options).expect("a directory");
         let stray = Row::new(LOG, IndexRow::of_identity(&entry(0).identity.expect("one"), LeafIndex(9_000)));
         file.write(vec![stray], Some(RoundNumber(ahead))).and_then(|()| file.ingest(&db)).expect("moved in");
         drop((db, lock));
-        assert!(matches!(RocksStore::open(dir.path()), Err(OpenError::Index { .. })));
-        RocksStore::rebuild_index(dir.path(), &mut |_, _| ()).expect("rebuilt");
+        let error = RocksStore::open(dir.path()).expect_err("index and entries do not belong together");
+        assert!(error.is_damage());
+        if is_evidence {
+            assert!(matches!(error, OpenError::IndexAhead { watermark: RoundNumber(31), .. }), "{error:?}");
+            assert!(error.to_string().contains("entries are gone"), "{error}");
+            let refused = RocksStore::rebuild_index(dir.path(), false, &mut |_, _| ());
+            assert!(matches!(refused, Err(OpenError::IndexAhead { .. })), "{refused:?}");
+        } else {
+            assert!(matches!(error, OpenError::Index { .. }), "{error:?}");
+        }
+        let rebuilt = RocksStore::rebuild_index(dir.path(), is_evidence, &mut |_, _| ()).expect("rebuilt");
+        assert_eq!(rebuilt.evidence.is_some(), is_evidence);
+        if let Some(evidence) = rebuilt.evidence {
+            let kept = RocksStore::open_read_only(&evidence);
+            assert!(matches!(kept, Err(OpenError::IndexAhead { watermark: RoundNumber(31), .. })), "{kept:?}");
+        }
         check(&open(dir.path(), EAGER), filler.size);
     }
 }
