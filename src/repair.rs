@@ -26,6 +26,7 @@ use crate::{anchor, output, progress};
 /// `db/lost`, until you delete it. Every log is frozen, since it may have signed heads that it could contradict now:
 /// `logwood logs thaw` opens it against the checkpoints that others hold.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line are bools")]
 pub(crate) struct RepairArgs {
     /// Cut a damaged last record off the write-ahead log.
     #[arg(long, required_unless_present = "rebuild_index")]
@@ -50,14 +51,14 @@ pub(crate) struct RepairArgs {
 /// Repairs what the arguments name.
 pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let db = args.dir.join("db");
-    let mut rebuild = args.rebuild_index;
+    let mut index_is_due = args.rebuild_index;
     if args.drop_torn_tail {
         let dropped = drop_torn_tail(&db, &anchor::read(&args.dir, args.anchor.as_deref())?, args.accept_loss)?;
         report_dropped(args.json, &dropped)?;
         // What was cut off is in the index already, if it was damaged long after it was written.
-        rebuild |= matches!(RocksStore::open_read_only(&db), Err(OpenError::IndexAhead { .. }));
+        index_is_due |= matches!(RocksStore::open_read_only(&db), Err(OpenError::IndexAhead { .. }));
     }
-    if rebuild {
+    if index_is_due {
         let rebuilt = rebuild_index(&db, args.accept_loss)?;
         let frozen = if rebuilt.evidence.is_some() { freeze_all(&db)? } else { 0 };
         report_rebuilt(args.json, &rebuilt, frozen)?;
@@ -77,7 +78,8 @@ fn freeze_all(db: &Path) -> anyhow::Result<usize> {
         name.clone_from(&last.settings.name);
         let active = page.iter().filter(|record| record.state == LogState::Active);
         let freeze = |record: &LogRecord| LogRound { state: Some(LogState::Frozen), ..LogRound::new(record.number) };
-        let logs: Vec<_> = active.map(freeze).collect();
+        let mut logs: Vec<_> = active.map(freeze).collect();
+        logs.sort_by_key(|log| log.log);
         frozen += logs.len();
         if !logs.is_empty() {
             store.commit(&Round { number: store.state()?.round.next(), logs })?;

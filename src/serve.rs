@@ -3,20 +3,20 @@
 mod settings;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use logwood_server::{PublishOptions, ServeOptions, Started, StoreOpener};
 use logwood_store::LogStore;
-use logwood_store_rocksdb::RocksStore;
+use logwood_store_rocksdb::{OpenError, RocksStore};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use settings::{AnchorEvery, Listen, Settings};
+use settings::{AnchorEvery, Listen, Settings, TornTail};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::output;
+use crate::{anchor, output, repair};
 
 /// Runs the service. A first run on an empty directory makes a log named `default` and prints its verifier key.
 ///
@@ -58,6 +58,10 @@ pub(crate) struct ServeArgs {
     /// Better on another disk [default: ANCHOR in the data directory].
     #[arg(long, value_name = "PATH")]
     anchor: Option<PathBuf>,
+    /// What a start does about a write-ahead log that ends in a damaged record, after a power cut perhaps: stop, or do
+    /// what `logwood repair --drop-torn-tail` does [default: refuse].
+    #[arg(long, value_name = "WHAT")]
+    torn_tail: Option<TornTail>,
     /// What the origins of new logs are made from, for example `https://logs.example.com`.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -94,9 +98,9 @@ fn raise_open_files() {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let limits = settings.limits()?;
     let tls = settings.tls()?;
-    let db = settings.data.join("db");
+    let (data, named, torn_tail) = (settings.data.clone(), settings.anchor.clone(), settings.torn_tail);
     let opener: StoreOpener = Arc::new(move || {
-        let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&db)?);
+        let store: Arc<dyn LogStore> = Arc::new(open(&data, named.as_deref(), torn_tail)?);
         Ok(store)
     });
     let levels = settings.logs.iter().filter_map(|(name, log)| Some((name.clone(), log.acknowledge?.into())));
@@ -132,6 +136,20 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     logwood_server::serve(options, announce, stop).await?;
     Ok(())
+}
+
+/// Opens the store in the data directory `data`. If the settings say so, a damaged last record is cut off first.
+fn open(data: &Path, anchor: Option<&Path>, torn_tail: TornTail) -> anyhow::Result<RocksStore> {
+    let db = data.join("db");
+    match RocksStore::open(&db) {
+        Err(OpenError::TornTail { .. }) if torn_tail == TornTail::Repair => {
+            let dropped = repair::drop_torn_tail(&db, &anchor::read(data, anchor)?, false)?;
+            let (bytes, round, copy) = (dropped.bytes, dropped.round, dropped.copy.display());
+            tracing::warn!(bytes, round, %copy, "a damaged last record was cut off the write-ahead log; a copy is kept");
+            Ok(RocksStore::open(&db)?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// One line a fact on standard output, so that scripts can wait for it.

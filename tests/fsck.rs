@@ -76,3 +76,66 @@ fn a_key_that_no_log_has_is_told() {
     assert!(text.contains(&format!("has the key {other}")), "which one is told: {text}");
     assert_eq!(logwood(dir.path(), &["fsck", "--vkey", &other, "data"]).0, Some(3));
 }
+
+/// Flips one byte of `path`, judges `data`, and puts it back.
+fn judge_damaged(dir: &Path, key: &str, path: &Path, at: usize) -> (Option<i32>, String) {
+    let good = fs::read(path).expect("readable");
+    let mut bytes = good.clone();
+    bytes[at] ^= 0x20;
+    fs::write(path, bytes).expect("written");
+    let outcome = logwood(dir, &["fsck", "--vkey", key, "data"]);
+    fs::write(path, good).expect("written");
+    outcome
+}
+
+#[test]
+fn damage_in_any_file_has_its_own_exit_status_and_names_what_is_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let server = Server::start(&data, 0, &[]);
+    let key = server.vkey.clone();
+    let digest = |index: u32| index.wrapping_mul(2_654_435_761);
+    let line = |index: u32| (0..40).map(|word| digest(index * 64 + word).to_string()).collect::<String>() + "\n";
+    fs::write(dir.path().join("lines"), (0..600).map(line).collect::<String>()).expect("written");
+    let append = ["append", "--server", &server.url, "--client-state", "state", "lines"];
+    assert_eq!(logwood(dir.path(), &append).0, Some(0));
+    server.stop();
+    // A start moves what is in the write-ahead log into files.
+    Server::start(&data, 0, &[]).stop();
+
+    let mut kinds = std::collections::BTreeMap::<String, usize>::new();
+    for file in fs::read_dir(data.join("db")).expect("readable") {
+        let path = file.expect("readable").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let length = usize::try_from(fs::metadata(&path).expect("there").len()).expect("small");
+        let kind = match name.rsplit_once('.') {
+            Some((_, end @ ("sst" | "blob"))) => end.to_owned(),
+            _ if name.starts_with("MANIFEST") || name == "CURRENT" => name.split('-').next().unwrap_or_default().into(),
+            _ => continue,
+        };
+        for at in [0, length / 3, length / 2, length * 2 / 3, length - 9] {
+            let (code, text) = judge_damaged(dir.path(), &key, &path, at);
+            // Bytes that nothing reads have no damage to be found.
+            if code != Some(0) || kind == "CURRENT" {
+                assert_eq!(code, Some(3), "byte {at} of {name}: {text}");
+                *kinds.entry(kind.clone()).or_default() += 1;
+            }
+            if kind == "blob" && (length / 3..length * 2 / 3).contains(&at) {
+                assert!(text.contains("log `default`: ") && text.contains(" of log 0: "), "{name}: {text}");
+                assert!(text.contains("bundle ") || text.contains("tile "), "{name}: {text}");
+            }
+        }
+    }
+    let found: Vec<_> = kinds.keys().map(String::as_str).collect();
+    assert_eq!(found, ["CURRENT", "MANIFEST", "blob", "sst"], "each kind of file was damaged, and found to be");
+}
+
+#[test]
+fn a_directory_that_is_missing_or_in_use_is_no_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    let (code, text) = logwood(dir.path(), &["fsck", "--vkey", &server.vkey, "data"]);
+    assert!(code == Some(1) && text.contains("in use"), "{text}");
+    let (code, text) = logwood(dir.path(), &["fsck", "--vkey", &server.vkey, "nowhere"]);
+    assert!(code == Some(1) && text.contains("holds no store"), "{text}");
+}

@@ -82,7 +82,7 @@ fn a_last_record_with_a_bad_checksum_is_cut_off() {
     let key = killed(dir.path());
     damage(dir.path(), |wal, _| *wal.last_mut().expect("not empty") ^= 1);
     let fsck = logwood(dir.path(), &["fsck", "--vkey", &key, "data"]);
-    assert!(fsck.code == Some(1) && fsck.text.contains("repair --drop-torn-tail"), "{}", fsck.text);
+    assert!(fsck.code == Some(3) && fsck.text.contains("repair --drop-torn-tail"), "{}", fsck.text);
     assert_repaired(dir.path(), &key);
 }
 
@@ -107,13 +107,16 @@ fn a_last_record_cut_short_needs_no_repair() {
 #[test]
 fn a_damaged_record_that_another_follows_is_not_cut_off() {
     let dir = tempfile::tempdir().expect("a directory");
-    killed(dir.path());
+    let key = killed(dir.path());
     let before = wal(dir.path());
     damage(dir.path(), |wal, begin| wal[begin - 3] ^= 1);
     let damaged = fs::read(&before).expect("readable");
     let refused = repair(dir.path());
     assert!(refused.code == Some(1) && refused.text.contains("a whole record follows"), "{}", refused.text);
     assert_eq!(fs::read(before).expect("readable"), damaged, "nothing was changed");
+    let fsck = logwood(dir.path(), &["fsck", "--vkey", &key, "data"]);
+    assert!(fsck.code == Some(3) && fsck.text.contains("is damaged in the middle"), "{}", fsck.text);
+    assert!(!fsck.text.contains("drop-torn-tail"), "{}", fsck.text);
 }
 
 #[test]
@@ -158,5 +161,82 @@ fn an_index_is_rebuilt_and_identities_stay_strict() {
     let key = killed(dir.path());
     let rebuilt = logwood(dir.path(), &["repair", "--rebuild-index", "data"]);
     assert!(rebuilt.code == Some(0) && rebuilt.text.contains("of 3 entries was made anew"), "{}", rebuilt.text);
+    assert_eq!(logwood(dir.path(), &["fsck", "--vkey", &key, "data"]).code, Some(0));
+}
+
+/// A store whose last rounds are gone from its write-ahead log, after they were indexed.
+fn with_lost_entries(dir: &Path) -> String {
+    let mut key = String::new();
+    for name in ["one", "two"] {
+        let server = Server::start(&dir.join("data"), 0, &[]);
+        fs::write(dir.join(name), format!("{name}\n")).expect("written");
+        let append = ["append", "--server", &server.url, "--client-state", "state", name];
+        assert_eq!(logwood(dir, &append).code, Some(0));
+        key.clone_from(&server.vkey);
+        server.stop();
+    }
+    fs::write(wal(dir), "").expect("written");
+    key
+}
+
+#[test]
+fn entries_that_are_gone_are_not_called_an_index_to_be_rebuilt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = with_lost_entries(dir.path());
+    let serve = ["serve", "--data", "data", "--grpc", "127.0.0.1:0", "--http", "off"];
+    let started = logwood(dir.path(), &serve);
+    assert!(started.code == Some(1) && started.text.contains("entries are gone"), "{}", started.text);
+    let fsck = logwood(dir.path(), &["fsck", "--vkey", &key, "data"]);
+    assert!(fsck.code == Some(3) && fsck.text.contains("entries are gone"), "{}", fsck.text);
+    assert!(!fsck.text.contains("nothing is lost"), "{}", fsck.text);
+    let refused = logwood(dir.path(), &["repair", "--rebuild-index", "data"]);
+    assert!(refused.code == Some(1) && refused.text.contains("--accept-loss"), "{}", refused.text);
+    let fsck = logwood(dir.path(), &["fsck", "--vkey", &key, "data"]);
+    assert!(fsck.code == Some(3) && fsck.text.contains("entries are gone"), "the evidence is there: {}", fsck.text);
+}
+
+#[test]
+fn a_loss_that_is_accepted_leaves_evidence_and_logs_that_do_not_sign() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = with_lost_entries(dir.path());
+    let accepted = logwood(dir.path(), &["repair", "--rebuild-index", "--accept-loss", "data"]);
+    assert!(accepted.code == Some(0) && accepted.text.contains("1 logs were frozen"), "{}", accepted.text);
+    assert!(dir.path().join("data/db/lost/1/CURRENT").exists(), "the database as it was is kept");
+    let fsck = logwood(dir.path(), &["fsck", "--vkey", &key, "data"]);
+    assert!(fsck.code == Some(3) && fsck.text.contains("the anchor says"), "{}", fsck.text);
+
+    // Without the anchor, too.
+    fs::remove_file(dir.path().join("data/ANCHOR")).expect("removed");
+    assert_eq!(logwood(dir.path(), &["fsck", "--vkey", &key, "data"]).code, Some(0), "what is left is whole");
+    let server = Server::start(&dir.path().join("data"), 0, &[]);
+    let append = ["append", "--server", &server.url, "--client-state", "another", "two"];
+    let refused = logwood(dir.path(), &append);
+    assert!(refused.code == Some(1) && refused.text.contains("frozen"), "{}", refused.text);
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_at_a_start_only_if_the_settings_say_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Nothing is published but the empty log, so the anchor does not know what is torn.
+    let interval = [("LOGWOOD_PUBLISH_INTERVAL_MS", "3600000")];
+    let server = Server::start_with(&dir.path().join("data"), 0, &[], &interval);
+    for name in ["one", "two"] {
+        fs::write(dir.path().join(name), format!("{name} {}\n", "happened ".repeat(200))).expect("written");
+        let append = ["append", "--settle-within", "0", "--server", &server.url, "--client-state", "state", name];
+        assert_eq!(logwood(dir.path(), &append).code, Some(0));
+    }
+    drop(server);
+    damage(dir.path(), |wal, _| *wal.last_mut().expect("not empty") ^= 1);
+    let serve = ["serve", "--data", "data", "--grpc", "127.0.0.1:0", "--http", "off"];
+    let refused = logwood(dir.path(), &serve);
+    assert!(refused.code == Some(1) && refused.text.contains("repair --drop-torn-tail"), "{}", refused.text);
+
+    let server = Server::start(&dir.path().join("data"), 0, &["--torn-tail", "repair"]);
+    assert_eq!(fs::read_dir(dir.path().join("data/db/torn")).expect("a copy was kept").count(), 1);
+    let append = ["append", "--server", &server.url, "--client-state", "another", "two"];
+    let appended = logwood(dir.path(), &append);
+    assert_eq!(appended.code, Some(0), "{}", appended.text);
+    let key = server.vkey.clone();
+    server.stop();
     assert_eq!(logwood(dir.path(), &["fsck", "--vkey", &key, "data"]).code, Some(0));
 }

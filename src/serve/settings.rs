@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use config::{Case, Config, Environment, File, FileFormat};
 use logwood_note::LogName;
 use logwood_server::{Level, LimitSettings, Limits, TlsFiles};
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// When the anchor is written.
     pub(crate) anchor_every: AnchorEvery,
+    /// What a start does about a damaged last record of the write-ahead log.
+    pub(crate) torn_tail: TornTail,
     /// How often a log that grows is published, in milliseconds.
     pub(crate) publish_interval_ms: u64,
     /// How long after a publication signatures that tell their age are renewed, in milliseconds; 0: never.
@@ -75,6 +78,25 @@ pub(crate) enum AnchorEvery {
     Publication,
     /// With each round, before its heads are signed: it cannot, for one more sync a round.
     Round,
+}
+
+/// What a start does about a damaged last record of the write-ahead log.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TornTail {
+    /// It stops, and names `logwood repair --drop-torn-tail`: somebody decides.
+    Refuse,
+    /// It does what that command does, with the same checks, and keeps a copy.
+    Repair,
+}
+
+impl TornTail {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Repair => "repair",
+        }
+    }
 }
 
 /// A level of heads.
@@ -139,13 +161,14 @@ impl From<Listen> for String {
 }
 
 /// The names that an environment variable `LOGWOOD_<NAME>` can set; `LOGWOOD_LIMITS__<LIMIT>` sets one of a table.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "data",
     "grpc",
     "http",
     "admin",
     "anchor",
     "anchor-every",
+    "torn-tail",
     "public-url",
     "publish-interval-ms",
     "refresh-interval-ms",
@@ -166,6 +189,7 @@ impl Settings {
             .set_default("http.append", false)?
             .set_default("insecure", false)?
             .set_default("anchor-every", "publication")?
+            .set_default("torn-tail", "refuse")?
             .set_default("publish-interval-ms", 1_000)?
             .set_default("refresh-interval-ms", 600_000)?;
         if let Some(path) = &args.config {
@@ -188,6 +212,7 @@ impl Settings {
             .set_override_option("grpc", args.grpc.map(|address| address.to_string()))?
             .set_override_option("admin", text(&args.admin))?
             .set_override_option("anchor", text(&args.anchor))?
+            .set_override_option("torn-tail", args.torn_tail.map(TornTail::name))?
             .set_override_option("public-url", args.public_url.clone())?
             .set_override_option("http.listen", args.http.map(String::from))?
             .set_override_option("tls-cert", text(&args.tls_cert))?

@@ -14,8 +14,8 @@ use crate::status;
 /// How often the free space is read.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What must be free before a store that found its disk full is opened again, if there is no reserve: opening writes.
-const REOPEN_BYTES: u64 = 64 * 1024 * 1024;
+/// What must be free before a store is opened, also if there is no reserve: opening writes.
+pub(crate) const OPEN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Says how many bytes are free where the data is.
 pub type FreeSpace = Arc<dyn Fn() -> io::Result<u64> + Send + Sync>;
@@ -55,7 +55,7 @@ impl DiskReserve {
 
     /// Whether a store that found the disk full should be opened again.
     pub(crate) fn has_room(&self) -> bool {
-        (self.free)().is_ok_and(|free| free >= self.bytes.max(REOPEN_BYTES))
+        (self.free)().is_ok_and(|free| free >= self.bytes.max(OPEN_BYTES))
     }
 
     /// Reads the free space now.
@@ -136,7 +136,7 @@ mod tests {
         let reserve = reserve(0, &free);
         assert!(reserve.check().is_ok());
         assert!(!reserve.has_room());
-        free.store(REOPEN_BYTES, Ordering::Relaxed);
+        free.store(OPEN_BYTES, Ordering::Relaxed);
         assert!(reserve.has_room());
     }
 

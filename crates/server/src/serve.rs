@@ -18,7 +18,7 @@ use crate::admin::create_log;
 use crate::anchor::Anchor;
 use crate::bounds::Bounds;
 use crate::core::Core;
-use crate::disk::{DiskReserve, FreeSpace};
+use crate::disk::{DiskReserve, FreeSpace, OPEN_BYTES, is_disk_full};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -110,6 +110,19 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(Box<dyn std::error::Error + Send + Sync>),
+    /// The disk is full: the store was not opened, or not wholly.
+    #[error(
+        "the disk of {data} is full: {free_mib} MiB are free; a start needs {} MiB, and as much again as `db/*.log` there \
+         takes. Nothing is lost: free some space, and start again",
+        OPEN_BYTES >> 20,
+        data = data.display()
+    )]
+    DiskFull {
+        /// The data directory.
+        data: PathBuf,
+        /// What is free, in MiB.
+        free_mib: u64,
+    },
     /// A directory, socket or thread could not be made.
     #[error("cannot {action}")]
     Io {
@@ -169,7 +182,7 @@ pub async fn serve(
     let addresses = (address(&grpc)?, http.as_ref().map(address).transpose()?);
     let keys = options.data.join("keys");
     std::fs::create_dir_all(&keys).map_err(io(format!("make {}", keys.display())))?;
-    let slot = StoreSlot::open(options.opener).map_err(ServeError::Store)?;
+    let slot = open_store(&options)?;
     let Some(store) = slot.get() else { return Err(ServeError::Store("the store is closed".into())) };
     let state = store.state().map_err(|error| ServeError::Store(error.into()))?;
     // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
@@ -219,6 +232,19 @@ pub async fn serve(
     shared.slot.close();
     let _ = std::fs::remove_file(&options.admin);
     outcome
+}
+
+/// Opens the store, if there is room for what that writes.
+fn open_store(options: &ServeOptions) -> Result<StoreSlot, ServeError> {
+    let full = |free: u64| ServeError::DiskFull { data: options.data.clone(), free_mib: free >> 20 };
+    match (options.free_space)() {
+        Ok(free) if free < OPEN_BYTES => return Err(full(free)),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the free disk space cannot be read"),
+    }
+    StoreSlot::open(Arc::clone(&options.opener)).map_err(|error| {
+        if is_disk_full(&*error) { full((options.free_space)().unwrap_or(0)) } else { ServeError::Store(error) }
+    })
 }
 
 /// Opens the anchor, and says so if it should know logs and knows none.

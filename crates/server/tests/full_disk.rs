@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
-use logwood_server::{LimitSettings, PublishOptions};
+use logwood_server::{LimitSettings, PublishOptions, ServeError, serve};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use common::{Disk, start};
+use common::{Disk, options, start};
 
 const GIB: u64 = 1 << 30;
 
@@ -56,4 +56,26 @@ async fn reads_go_on_while_a_full_disk_halts_the_log_and_it_heals_once_there_is_
     assert_eq!(index, 1, "nothing that was refused is there");
     assert_eq!(read(&mut rpc).await.expect("served"), &b"before"[..]);
     assert_eq!(disk.opened.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_says_so_and_how_much_it_needs() {
+    let data = tempfile::tempdir().expect("a directory");
+    let disk = Disk::default();
+    let limits = LimitSettings { disk_reserve_mib: 0, ..LimitSettings::default() };
+    // Found by a look at the free space, or by the store.
+    for (free, is_full) in [((64 << 20) - 1, false), (GIB, true)] {
+        disk.free.store(free, Ordering::SeqCst);
+        disk.is_full.store(is_full, Ordering::SeqCst);
+        let options = options(&disk, data.path(), (limits, PublishOptions::default()));
+        let refused = serve(options, |_| (), std::future::pending()).await.expect_err("there is no room");
+        assert!(matches!(refused, ServeError::DiskFull { .. }), "{refused:?}");
+        let text = refused.to_string();
+        assert!(text.contains(&format!("{} MiB are free", free >> 20)) && text.contains("needs 64 MiB"), "{text}");
+        assert!(text.contains("Nothing is lost"), "{text}");
+        assert_eq!(disk.opened.load(Ordering::SeqCst), 0, "the store is left alone");
+    }
+    disk.is_full.store(false, Ordering::SeqCst);
+    let (_stop, mut rpc) = start(&disk, data.path(), (limits, PublishOptions::default())).await;
+    assert_eq!(append(&mut rpc, b"with room").await.expect("logged"), 0);
 }

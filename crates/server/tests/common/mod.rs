@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
 /// A disk that can be full.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Disk {
     memory: MemoryDisk,
     pub(crate) is_full: Arc<AtomicBool>,
@@ -26,6 +26,18 @@ pub(crate) struct Disk {
     pub(crate) opened: Arc<AtomicU64>,
     /// How often a log was loaded from it.
     pub(crate) loaded: Arc<AtomicU64>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            memory: MemoryDisk::default(),
+            is_full: Arc::default(),
+            free: Arc::new(AtomicU64::new(1 << 30)),
+            opened: Arc::default(),
+            loaded: Arc::default(),
+        }
+    }
 }
 
 struct Store {
@@ -92,10 +104,24 @@ pub(crate) async fn start(
 pub(crate) async fn start_and_connect(
     disk: &Disk,
     data: &Path,
-    (limits, publishing): (LimitSettings, PublishOptions),
+    settings: (LimitSettings, PublishOptions),
 ) -> (oneshot::Sender<()>, Channel) {
+    let options = options(disk, data, settings);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let tell = move |started: &Started| tell.send(started.grpc).expect("the test waits");
+        serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
+    });
+    let address = told.await.expect("starts");
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    (stop, endpoint.connect().await.expect("it listens"))
+}
+
+/// What a server on `disk` is started with.
+pub(crate) fn options(disk: &Disk, data: &Path, (limits, publishing): (LimitSettings, PublishOptions)) -> ServeOptions {
     let (opening, free) = (disk.clone(), Arc::clone(&disk.free));
-    let options = ServeOptions {
+    ServeOptions {
         data: data.to_owned(),
         grpc: "127.0.0.1:0".parse().expect("an address"),
         http: None,
@@ -106,6 +132,9 @@ pub(crate) async fn start_and_connect(
         public_url: None,
         publishing,
         opener: Arc::new(move || {
+            if opening.is_full.load(Ordering::SeqCst) {
+                return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+            }
             opening.opened.fetch_add(1, Ordering::SeqCst);
             let inner = MemoryStore::open(&opening.memory)?;
             let (is_full, loaded) = (Arc::clone(&opening.is_full), Arc::clone(&opening.loaded));
@@ -113,14 +142,5 @@ pub(crate) async fn start_and_connect(
         }),
         limits: Limits::try_from(limits).expect("valid limits"),
         free_space: Arc::new(move || Ok(free.load(Ordering::SeqCst))),
-    };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (tell, told) = oneshot::channel();
-    tokio::spawn(async move {
-        let tell = move |started: &Started| tell.send(started.grpc).expect("the test waits");
-        serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
-    });
-    let address = told.await.expect("starts");
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    (stop, endpoint.connect().await.expect("it listens"))
+    }
 }

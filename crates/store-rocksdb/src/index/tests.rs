@@ -11,7 +11,7 @@ use logwood_store::{IndexRow, LogNumber, LogStore as _, Lookup, RoundNumber};
 use super::file::{IndexFile, Row};
 use super::{Extent, Limits, recent::Recent};
 use crate::tests::{Filler, copy, entry};
-use crate::{OpenError, Opened, RocksStore, keys, options};
+use crate::{OpenError, Opened, Rebuilt, RocksStore, keys, options};
 
 const LOG: LogNumber = LogNumber(0);
 
