@@ -47,16 +47,16 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const EXAMPLES: &str = "\
 Examples:
   Check everything every hour, from cron; the exit status tells `down` (1) from `lying` (3):
-    logwood monitor --once --check-only --vkey \"$KEY\" --state log.state --evidence-dir evidence \\
+    logwood monitor --once --check-only --vkey \"$KEY\" --state state --evidence-dir evidence \\
         --source https://log.example.com/logs/audit --source https://mirror.example.net/audit
 
   Hand what root did to a program, as it happens, and page somebody about alarms:
-    logwood monitor --policy audit.policy --state log.state --source grpcs://log.example.com:7070/audit \\
+    logwood monitor --policy audit.policy --state state --source grpcs://log.example.com:7070/audit \\
         --source witness+https://witness.example.org --max-age 3600 --match '/user=^root$' \\
         --webhook http://127.0.0.1:8080/events --on-alarm './page' --listen 127.0.0.1:9090
 
   Keep a copy of every entry, one JSON object a line, and none twice:
-    logwood monitor --vkey \"$KEY\" --state log.state --out log.ndjson --source https://log.example.com/logs/audit
+    logwood monitor --vkey \"$KEY\" --state state --out log.ndjson --source https://log.example.com/logs/audit
 ";
 
 /// Follows logs from several vantage points, checks everything, delivers each entry, and raises alarms with evidence.
@@ -76,7 +76,7 @@ Examples:
 /// and in a file of --evidence-dir. A file *.logwood-evidence proves a fault to anybody:
 /// `logwood verify --evidence FILE --vkey K` exits with 3. A file incident-*.json proves nothing.
 ///
-/// The state is one small file, O(log n), replaced after each batch was confirmed: a crash repeats at most one batch.
+/// The state is one small file in a directory of its own, O(log n), replaced after each batch was confirmed: a crash repeats at most one batch.
 ///
 /// Exit status: 0 good, 1 failed, 2 usage, 3 something does not verify. Without --once it goes on after an alarm; stopped
 /// by SIGTERM or SIGINT, within 10 seconds, it exits with the status of the worst that it raised.
@@ -92,7 +92,7 @@ pub(crate) struct MonitorArgs {
     #[arg(long, value_name = "URL", required = true)]
     source: Vec<String>,
     /// What was verified and delivered. Made at the first run; one monitor at a time may use it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "DIR")]
     state: PathBuf,
     /// Where evidence and incidents go, one file each; 1,000 incidents at most.
     #[arg(long, value_name = "DIR")]

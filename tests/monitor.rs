@@ -69,7 +69,7 @@ fn grpc(server: &Server) -> String {
 fn monitor(dir: &Path, vkey: &str, sources: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(LOGWOOD);
     command.current_dir(dir).env_remove("LOGWOOD_VKEY");
-    command.args(["monitor", "--vkey", vkey, "--state", "state.json", "--evidence-dir", "evidence"]);
+    command.args(["monitor", "--vkey", vkey, "--state", ".", "--evidence-dir", "evidence"]);
     command.args(sources.iter().flat_map(|source| ["--source", source])).args(arguments);
     command
 }

@@ -70,7 +70,7 @@ struct LogImage {
     checkpoint: String,
 }
 
-/// The file, held by one process at a time.
+/// The file `state.json` of a directory that one process holds at a time.
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
@@ -78,18 +78,19 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// Takes the file at `path` for this process. It need not be there.
+    /// Takes the directory of the state for this process, and makes it if it is not there.
     ///
     /// # Errors
     ///
-    /// If another process has it.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let lock = path.with_added_extension("lock");
+    /// If another process has it, or it is no directory.
+    pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        let (path, lock) = (dir.join("state.json"), dir.join("lock"));
         let cannot = || format!("cannot lock {}", lock.display());
         let file = File::create(&lock).with_context(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
-            Err(TryLockError::WouldBlock) => anyhow::bail!("another monitor uses the state {}", path.display()),
+            Ok(()) => Ok(Self { path, _lock: file }),
+            Err(TryLockError::WouldBlock) => anyhow::bail!("another monitor uses the state in {}", dir.display()),
             Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
         }
     }
