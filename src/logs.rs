@@ -9,7 +9,7 @@ use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_proto::v1::admin_service_client::AdminServiceClient;
 use logwood_proto::v1::{
     CreateLogRequest, DescribeLogFullyRequest, DescribeLogFullyResponse, FreezeLogRequest, LogInfo, LogState,
-    SealLogRequest, ThawLogRequest,
+    SealLogRequest, ThawLogRequest, WitnessStatus,
 };
 use serde_json::{Value, json};
 
@@ -225,6 +225,17 @@ fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
     for vkey in value["vkeys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         output::line(&format!("{:<width$} {vkey}", "vkey"))?;
     }
+    for witness in value["witnesses"].as_array().into_iter().flatten() {
+        let text = |name: &str| witness[name].as_str().unwrap_or("never").to_owned();
+        let (name, size, cosigned, failures) = (text("name"), &witness["size"], text("cosigned"), &witness["failures"]);
+        let problem = witness["problem"].as_str().map(|problem| format!(", the last: {problem}"));
+        let distrusted = if witness["is_distrusted"] == true { ", distrusted" } else { "" };
+        let line = format!(
+            "{name}: size {size}, cosigned {cosigned}, {failures} failures{}{distrusted}",
+            problem.unwrap_or_default()
+        );
+        output::line(&format!("{:<width$} {line}", "witness"))?;
+    }
     Ok(())
 }
 
@@ -235,6 +246,20 @@ fn info_json(info: &LogInfo) -> Value {
         "vkeys": info.vkeys,
         "size": info.size,
         "state": state(info),
+        "witnesses": info.witnesses.iter().map(witness_json).collect::<Vec<_>>(),
+    })
+}
+
+fn witness_json(witness: &WitnessStatus) -> Value {
+    // A time beyond the calendar is none.
+    let cosigned = connect::time(witness.cosigned_ms).ok().flatten();
+    json!({
+        "name": witness.name,
+        "size": witness.size,
+        "cosigned": cosigned,
+        "failures": witness.failures,
+        "problem": Some(&witness.problem).filter(|problem| !problem.is_empty()),
+        "is_distrusted": witness.is_distrusted,
     })
 }
 

@@ -62,6 +62,10 @@ pub(crate) struct ServeArgs {
     /// what `logwood repair --drop-torn-tail` does [default: refuse].
     #[arg(long, value_name = "WHAT")]
     torn_tail: Option<TornTail>,
+    /// Let this witness, by its name in a log's policy, say what it likes: the log signs although the witness claims to
+    /// know more of it. For a witness that is known to be wrong; it is still asked. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    distrust_witness: Vec<String>,
     /// What the origins of new logs are made from, for example `https://logs.example.com`.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -99,6 +103,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let limits = settings.limits()?;
     let tls = settings.tls()?;
     let (data, named, torn_tail) = (settings.data.clone(), settings.anchor.clone(), settings.torn_tail);
+    let witnesses = settings.witnesses()?;
+    for name in &settings.distrust_witness {
+        tracing::warn!(witness = name, "distrusted by the operator: it does not keep a log from signing");
+    }
     let opener: StoreOpener = Arc::new(move || {
         let store: Arc<dyn LogStore> = Arc::new(open(&data, named.as_deref(), torn_tail)?);
         Ok(store)
@@ -123,6 +131,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             refresh_ms: settings.refresh_interval_ms,
             anchor_every_round: settings.anchor_every == AnchorEvery::Round,
             acknowledge,
+            witnesses,
         },
         opener,
     };

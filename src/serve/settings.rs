@@ -1,6 +1,6 @@
 //! Settings of the server: defaults < TOML file < environment < flags, validated once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use config::{Case, Config, Environment, File, FileFormat};
-use logwood_note::LogName;
-use logwood_server::{Level, LimitSettings, Limits, TlsFiles};
+use logwood_note::policy::POLICY_BYTES_MAX;
+use logwood_note::{LogName, Policy};
+use logwood_server::{Level, LimitSettings, Limits, LogWitnesses, StartGuard, TlsFiles, WitnessOptions};
 use serde::{Deserialize, Serialize};
 
 use super::ServeArgs;
@@ -44,6 +45,11 @@ pub(crate) struct Settings {
     pub(crate) publish_interval_ms: u64,
     /// How long after a publication signatures that tell their age are renewed, in milliseconds; 0: never.
     pub(crate) refresh_interval_ms: u64,
+    /// How long a head waits for the quorum of its witnesses, in milliseconds.
+    pub(crate) witness_deadline_ms: u64,
+    /// Witnesses that cannot keep a log from signing, by their names in the policies.
+    #[serde(default)]
+    pub(crate) distrust_witness: Vec<String>,
     /// Certificate chain of both listeners, PEM.
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
@@ -60,6 +66,9 @@ pub(crate) struct Settings {
     /// Settings of single logs, by name.
     #[serde(default)]
     pub(crate) logs: BTreeMap<String, LogSettings>,
+    /// Settings of single witnesses, by their names in the policies.
+    #[serde(default)]
+    pub(crate) witnesses: BTreeMap<String, WitnessSettings>,
 }
 
 /// What a configuration file says of one log. What is fixed at creation is in the store.
@@ -68,6 +77,41 @@ pub(crate) struct Settings {
 pub(crate) struct LogSettings {
     /// What an append waits for, and the least level at which a head leaves the process. Default: signed.
     pub(crate) acknowledge: Option<Acknowledge>,
+    /// A tlog-policy file: the witnesses that cosign the log's heads, with their URLs. Default: it has none.
+    pub(crate) policy: Option<PathBuf>,
+    /// What the first signature after a start waits for. Default: quorum.
+    pub(crate) start_guard: Option<Guard>,
+}
+
+/// What a configuration file says of one witness.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct WitnessSettings {
+    /// A log asks it at most once in so many milliseconds. Default: 0, whenever there is a new head.
+    #[serde(default)]
+    pub(crate) min_interval_ms: u64,
+}
+
+/// What the first signature after a start waits for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Guard {
+    /// A quorum of witnesses that know no more than the log.
+    Quorum,
+    /// One of them.
+    Any,
+    /// Nothing.
+    Off,
+}
+
+impl From<Guard> for StartGuard {
+    fn from(guard: Guard) -> Self {
+        match guard {
+            Guard::Quorum => Self::Quorum,
+            Guard::Any => Self::Any,
+            Guard::Off => Self::Off,
+        }
+    }
 }
 
 /// When the anchor is written.
@@ -161,7 +205,7 @@ impl From<Listen> for String {
 }
 
 /// The names that an environment variable `LOGWOOD_<NAME>` can set; `LOGWOOD_LIMITS__<LIMIT>` sets one of a table.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "data",
     "grpc",
     "http",
@@ -172,12 +216,16 @@ const NAMES: [&str; 15] = [
     "public-url",
     "publish-interval-ms",
     "refresh-interval-ms",
+    "witness-deadline-ms",
     "limits",
     "tls-cert",
     "tls-key",
     "client-ca",
     "insecure",
 ];
+
+/// How long a head may wait for its witnesses, in milliseconds: with the longest, one is published a minute.
+const WITNESS_DEADLINE_MS: RangeInclusive<u64> = 10..=60_000;
 
 impl Settings {
     /// Reads all sources. A name that a file holds and nobody knows is an error; so is a value of the wrong kind.
@@ -191,7 +239,8 @@ impl Settings {
             .set_default("anchor-every", "publication")?
             .set_default("torn-tail", "refuse")?
             .set_default("publish-interval-ms", 1_000)?
-            .set_default("refresh-interval-ms", 600_000)?;
+            .set_default("refresh-interval-ms", 600_000)?
+            .set_default("witness-deadline-ms", 2_000)?;
         if let Some(path) = &args.config {
             builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
         }
@@ -219,6 +268,10 @@ impl Settings {
             .set_override_option("tls-key", text(&args.tls_key))?
             .set_override_option("client-ca", text(&args.client_ca))?
             .set_override_option("insecure", args.insecure.then_some(true))?
+            .set_override_option(
+                "distrust-witness",
+                Some(args.distrust_witness.clone()).filter(|names| !names.is_empty()),
+            )?
             .build()
             .and_then(Config::try_deserialize::<Self>)
             .map_err(|error| Usage { problem: format!("configuration: {error}") })?;
@@ -251,16 +304,52 @@ impl Settings {
             let problem = format!("publish-interval-ms = {}: {least} to {most}", self.publish_interval_ms);
             return Err(Usage { problem }.into());
         }
-        for (name, log) in &self.logs {
-            name.parse::<LogName>().map_err(|error| Usage { problem: format!("logs.{name}: {error}") })?;
-            if log.acknowledge == Some(Acknowledge::Witnessed) {
-                let problem =
-                    format!("logs.{name}: acknowledge = \"witnessed\" needs witnesses, and there are none yet");
-                return Err(Usage { problem }.into());
-            }
+        if !WITNESS_DEADLINE_MS.contains(&self.witness_deadline_ms) {
+            let (least, most) = (WITNESS_DEADLINE_MS.start(), WITNESS_DEADLINE_MS.end());
+            let problem = format!("witness-deadline-ms = {}: {least} to {most}", self.witness_deadline_ms);
+            return Err(Usage { problem }.into());
         }
+        for name in self.logs.keys() {
+            name.parse::<LogName>().map_err(|error| Usage { problem: format!("logs.{name}: {error}") })?;
+        }
+        self.witnesses()?;
         self.limits()?;
         Ok(())
+    }
+
+    /// The witnesses of all logs: their policies are read, and everything that names a witness is checked.
+    pub(crate) fn witnesses(&self) -> anyhow::Result<WitnessOptions> {
+        let mut logs = BTreeMap::new();
+        for (name, log) in &self.logs {
+            let usage = |problem: String| Usage { problem: format!("logs.{name}: {problem}") };
+            if let Some(path) = &log.policy {
+                let bytes = crate::files::read(path, POLICY_BYTES_MAX)?;
+                let in_file = |error: String| usage(format!("{}: {error}", path.display()));
+                let policy = Policy::parse(&bytes).map_err(|error| in_file(error.to_string()))?;
+                let start_guard = log.start_guard.map(StartGuard::from).unwrap_or_default();
+                let witnesses = LogWitnesses::new(policy, start_guard).map_err(|error| in_file(error.to_string()))?;
+                logs.insert(name.clone(), witnesses);
+            }
+            let has_quorum = logs.get(name).is_some_and(LogWitnesses::has_quorum);
+            if log.acknowledge == Some(Acknowledge::Witnessed) && !has_quorum {
+                let problem = "acknowledge = \"witnessed\" needs witnesses: give a `policy` that has a quorum";
+                return Err(usage(problem.into()).into());
+            }
+            if log.start_guard.is_some() && log.policy.is_none() {
+                return Err(usage("start-guard needs witnesses: give a `policy`".into()).into());
+            }
+        }
+        let known: BTreeSet<String> = logs.values().flat_map(LogWitnesses::names).collect();
+        let mut settings: BTreeMap<String, logwood_server::WitnessSettings> = BTreeMap::new();
+        for name in self.witnesses.keys().chain(&self.distrust_witness) {
+            if !known.contains(name) {
+                return Err(Usage { problem: format!("no policy of a log has a witness `{name}`") }.into());
+            }
+            let min_interval_ms = self.witnesses.get(name).map_or(0, |witness| witness.min_interval_ms);
+            let is_distrusted = self.distrust_witness.contains(name);
+            settings.insert(name.clone(), logwood_server::WitnessSettings { min_interval_ms, is_distrusted });
+        }
+        Ok(WitnessOptions { deadline_ms: self.witness_deadline_ms, logs, settings })
     }
 
     /// The limits, checked.

@@ -33,6 +33,8 @@ pub enum Reason {
     Stopping,
     /// `UNAVAILABLE`: the level that the log acknowledges at was not reached in time.
     LevelNotReached,
+    /// `UNAVAILABLE`: the log asks its witnesses whether it may sign.
+    AskingWitnesses,
 }
 
 impl Reason {
@@ -52,6 +54,7 @@ impl Reason {
             Self::Halted => "HALTED",
             Self::Stopping => "STOPPING",
             Self::LevelNotReached => "LEVEL_NOT_REACHED",
+            Self::AskingWitnesses => "ASKING_WITNESSES",
         }
     }
 }

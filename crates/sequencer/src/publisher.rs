@@ -4,21 +4,25 @@
 //!
 //! 1. **take** - a log's newest signed head and the time, at most once an interval, and only if the log grew.
 //! 2. **prepare** - the driver adds the log's own cosignature, and reads what may be thinned.
-//! 3. (witnesses have their place here: until there is a quorum or the deadline has passed)
+//! 3. **ask** - the witnesses, if the log has any: until there is a quorum or the deadline has passed.
 //! 4. **store** - the head enters the history, and the heads that it thins leave, in one round for all logs.
 //! 5. **anchor** - the heads are written to the anchor, one sync for all logs.
 //! 6. **serve** - only now may somebody see the head, and watchers are told.
 //!
 //! ```text
-//!                 tick            Prepared            Stored              Anchored
-//!   Idle(grown) ───────> Preparing ───────> Ready ──> Storing ──> Stored ──> Anchoring ───> Serve, Idle
-//!        ^                   │                            │          ^           │
-//!        └── refused, retry ─┴──── not stored, retry ─────┘          └─ not anchored, retry
+//!                 tick           Prepared         Asked          Stored             Anchored
+//!   Idle(grown) ──────> Preparing ──────> Asking ──────> Ready ──> Storing ──> Stored ──> Anchoring ──> Serve, Idle
+//!        ^                  │                                         │         ^           │
+//!        └─ refused, retry ─┴───────── not stored, retry ─────────────┘         └─ not anchored, retry
+//!
+//!                  Cosigned          Amended
+//!   Idle(served) ─────────> Amending ──────> Ready ──> Storing ──> Serve, Idle
 //! ```
 //!
 //! A log that a crash left between 4 and 5 comes back as stored and not anchored: it goes on from there. So whatever
 //! was served is in the history and in the anchor, and a log that does not grow writes nothing. Renewals of a head's
-//! signatures take the same way; they need no anchor.
+//! signatures take the same way; they need no anchor. Cosignatures that come later are added to the head that they are
+//! of, however old it is, once that head was served: the stored head is read, and written with them.
 //!
 //! The driver calls [`Publisher::handle`] for what happened and [`Publisher::poll`] for what to do next.
 
@@ -81,6 +85,8 @@ pub enum Event {
         log: LogNumber,
         /// Its signatures tell their age (0x06, witnesses), so they are renewed.
         renews: bool,
+        /// It has witnesses, who are asked before a head is stored.
+        asks: bool,
         /// The newest head of its history.
         stored: Option<PublishedHead>,
         /// Its newest head in the anchor.
@@ -111,6 +117,36 @@ pub enum Event {
     },
     /// [`Action::Prepare`] failed.
     NotPrepared {
+        /// Which log.
+        log: LogNumber,
+    },
+    /// [`Action::Ask`] is done: there is a quorum, or the deadline has passed.
+    Asked {
+        /// Which log.
+        log: LogNumber,
+        /// The head that was asked for.
+        head: TreeHead,
+        /// Verified cosignatures of it.
+        signatures: Vec<HeadSignature>,
+    },
+    /// Cosignatures came after [`Event::Asked`].
+    Cosigned {
+        /// Of which log.
+        log: LogNumber,
+        /// Which head.
+        head: TreeHead,
+        /// Verified cosignatures of it.
+        signatures: Vec<HeadSignature>,
+    },
+    /// [`Action::Amend`] is done.
+    Amended {
+        /// Which log.
+        log: LogNumber,
+        /// The stored head with the cosignatures. `None`: it has left the history.
+        head: Option<PublishedHead>,
+    },
+    /// [`Action::Amend`] failed.
+    NotAmended {
         /// Which log.
         log: LogNumber,
     },
@@ -160,6 +196,22 @@ pub enum Action {
         /// Where the pages begin that thinning needs.
         history: [Option<u64>; 2],
     },
+    /// Ask the witnesses to cosign this head, for no longer than the deadline.
+    Ask {
+        /// Of which log.
+        log: LogNumber,
+        /// The head, with the log's own signatures and cosignatures that it had before.
+        head: PublishedHead,
+    },
+    /// Read this head from the history, and add the cosignatures ([`note::merge`]).
+    Amend {
+        /// Of which log.
+        log: LogNumber,
+        /// Which head.
+        head: TreeHead,
+        /// What is added.
+        signatures: Vec<HeadSignature>,
+    },
     /// Write these heads to the history, in one round.
     Store {
         /// Comes back in the outcome.
@@ -178,7 +230,7 @@ pub enum Action {
     Serve {
         /// Of which log.
         log: LogNumber,
-        /// Larger than the last one served, or the same with renewed signatures.
+        /// Larger than the last one served, or served before and with more or renewed signatures now.
         head: PublishedHead,
     },
     /// Tell whoever waits that the log was not published. It is tried again, unless the anchor is another's.

@@ -224,6 +224,12 @@ impl Witnessing {
         self.endpoints.iter().map(|endpoint| &endpoint.url[..])
     }
 
+    /// The keys of a witness, as places in [`Policy::witnesses`].
+    #[must_use]
+    pub fn members(&self, witness: WitnessId) -> &[usize] {
+        self.endpoints.get(witness.0).map_or(&[], |endpoint| &endpoint.members)
+    }
+
     /// Takes note of what happened. `now_ms`: milliseconds from any moment on; it never goes back.
     pub fn handle(&mut self, event: Event, now_ms: u64) {
         match event {

@@ -1,5 +1,5 @@
-//! The publisher under a seeded scheduler: rounds, ticks, slow and failing stores and anchors, crashes and reloads in
-//! any order. After every step everything that was promised is checked against what the disks hold.
+//! The publisher under a seeded scheduler: rounds, ticks, slow and failing stores, anchors and witnesses, crashes and
+//! reloads in any order. After every step everything that was promised is checked against what the disks hold.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_sequencer::publisher::{
     self, Action, BatchId, Event, HISTORY_PAGE_HEADS, HeadTime, Now, Publication, Publisher, PublisherSettings, Step,
+    note,
 };
 use logwood_store::{HeadSignature, LogNumber, PublishedHead};
 use proptest::prelude::*;
@@ -16,6 +17,10 @@ const REFRESH_MS: u64 = 60_000;
 const LOGS: u32 = 3;
 /// Its signatures are renewed.
 const RENEWS: LogNumber = LogNumber(2);
+/// It has witnesses.
+const ASKS: LogNumber = LogNumber(3);
+/// [`LOGS`] without witnesses, and [`ASKS`].
+const ALL: u32 = LOGS + 1;
 
 /// What may happen next. The scheduler draws these; everything else follows.
 #[derive(Clone, Debug)]
@@ -27,6 +32,12 @@ enum Happening {
     /// The oldest thing that the driver is doing ends, so or so.
     Finish(Outcome),
     Want(u32),
+    /// The asking that began first is over, with a cosignature or without.
+    Ask {
+        cosigned: bool,
+    },
+    /// A witness is late: it cosigns a head that was asked for long ago.
+    CosignLate,
     /// The process dies; what is being written may or may not be on the disks.
     Crash {
         stored: bool,
@@ -68,6 +79,12 @@ struct World {
     taken: BTreeMap<LogNumber, Vec<u64>>,
     wanted: BTreeSet<LogNumber>,
     writes: u64,
+    /// What is asked for, oldest first.
+    asking: VecDeque<TreeHead>,
+    /// What was asked for, and lacks its late cosignature.
+    late: VecDeque<TreeHead>,
+    /// Late cosignatures that this process knows of.
+    cosigned: Vec<(u64, HeadSignature)>,
 }
 
 /// Follows a log from the beginning, as `WatchTreeHeads` does: pages of the history, up to the newest head served.
@@ -101,8 +118,11 @@ impl World {
             taken: BTreeMap::new(),
             wanted: BTreeSet::new(),
             writes: 0,
+            asking: VecDeque::new(),
+            late: VecDeque::new(),
+            cosigned: Vec::new(),
         };
-        for log in (0..LOGS).map(LogNumber) {
+        for log in (0..ALL).map(LogNumber) {
             world.sizes.insert(log, 0);
             world.watchers.insert(log, Watcher::default());
         }
@@ -116,13 +136,13 @@ impl World {
 
     /// The driver finds the logs on disk, and signs their heads again.
     fn load(&mut self) {
-        for log in (0..LOGS).map(LogNumber) {
+        for log in (0..ALL).map(LogNumber) {
             let stored = self.history.range((log, 0)..=(log, u64::MAX)).next_back().map(|(_, head)| head.clone());
             let anchored = self.anchor.get(&log).copied();
             if let Some(stored) = stored.clone().filter(|stored| publisher::may_be_seen(stored, anchored)) {
                 self.serve(log, stored);
             }
-            self.handle(Event::Loaded { log, renews: log == RENEWS, stored, anchored });
+            self.handle(Event::Loaded { log, renews: log == RENEWS, asks: log == ASKS, stored, anchored });
             self.release(log);
         }
         self.poll();
@@ -152,7 +172,15 @@ impl World {
                     self.handle(Event::Wanted { log });
                 }
             }
+            Happening::Ask { cosigned } => self.answer(cosigned),
+            Happening::CosignLate => {
+                let Some(head) = self.late.pop_front() else { return };
+                let late = signature("late witness", self.now.elapsed_ms);
+                self.cosigned.push((head.size.0, late.clone()));
+                self.handle(Event::Cosigned { log: ASKS, head, signatures: vec![late] });
+            }
             Happening::Crash { stored, anchored } => {
+                self.forget_witnesses();
                 for doing in std::mem::take(&mut self.doing) {
                     match doing {
                         Doing::Store(_, publications) if stored => self.write_history(publications),
@@ -169,6 +197,7 @@ impl World {
                 self.load();
             }
             Happening::Reload { stored } => {
+                self.forget_witnesses();
                 // The anchor's write goes on, and its outcome comes when nobody waits for it any more.
                 let (stores, anchors): (VecDeque<_>, VecDeque<_>) =
                     std::mem::take(&mut self.doing).into_iter().partition(|doing| matches!(doing, Doing::Store(..)));
@@ -187,6 +216,20 @@ impl World {
             }
         }
         self.poll();
+    }
+
+    fn answer(&mut self, cosigned: bool) {
+        let Some(head) = self.asking.pop_front() else { return };
+        let signatures = if cosigned { vec![signature("witness", self.now.elapsed_ms)] } else { vec![] };
+        self.late.push_back(head);
+        self.handle(Event::Asked { log: ASKS, head, signatures });
+    }
+
+    /// A process that begins anew asks anew.
+    fn forget_witnesses(&mut self) {
+        self.asking.clear();
+        self.late.clear();
+        self.cosigned.clear();
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -221,6 +264,11 @@ impl World {
             if let Some(old) = self.history.insert((log, size), head.clone()) {
                 assert_eq!(old.head, head.head, "one root for one size");
                 assert!(old.time_ms <= head.time_ms, "time does not go back");
+                let names = |head: &PublishedHead| -> BTreeSet<String> {
+                    head.signatures.iter().map(|line| line.name.clone()).collect()
+                };
+                assert!(names(&old).is_subset(&names(&head)), "no signature is lost");
+                continue;
             }
             let newest = self.history.range((log, 0)..=(log, u64::MAX)).next_back().expect("just added");
             assert_eq!(newest.0.1, size, "the history grows at its end");
@@ -254,6 +302,22 @@ impl World {
                 let signatures = if log == RENEWS { vec![signature("time", time_ms)] } else { vec![] };
                 self.handle(Event::Prepared { log, signatures, history });
             }
+            Action::Ask { log, head } => {
+                assert_eq!(log, ASKS, "the others have no witnesses");
+                self.asking.push_back(head.head);
+            }
+            Action::Amend { log, head, signatures } => {
+                assert!(self.served[&log].head.size >= head.size, "what was not served is not amended");
+                // Now and then it cannot be read.
+                if self.now.elapsed_ms.is_multiple_of(11) {
+                    return self.handle(Event::NotAmended { log });
+                }
+                let stored = self.history.get(&(log, head.size.0)).cloned().map(|mut stored| {
+                    note::merge(&mut stored.signatures, signatures);
+                    stored
+                });
+                self.handle(Event::Amended { log, head: stored });
+            }
             Action::Store { batch, publications } => {
                 self.writes += 1;
                 assert!(!self.doing.iter().any(|doing| matches!(doing, Doing::Store(..))), "one store at a time");
@@ -278,6 +342,13 @@ impl World {
         let size = head.head.size;
         assert_eq!(self.history.get(&(log, size.0)), Some(&head), "stored before it is served");
         assert!(self.anchor.get(&log).is_some_and(|anchored| anchored.size >= size), "anchored before it is served");
+        if let Some(before) = self.served.get(&log).filter(|before| log == ASKS && before.head.size >= size) {
+            assert!(head.time_ms <= before.time_ms, "only cosignatures come late");
+            if before.head.size == size {
+                self.served.insert(log, head);
+            }
+            return;
+        }
         if let Some(before) = self.served.get(&log) {
             assert!(before.head.size <= size, "no head after a larger one");
             assert!(before.head.size < size || log == RENEWS || before == &head, "a head is served once");
@@ -317,23 +388,33 @@ impl World {
             self.now.elapsed_ms += INTERVAL_MS;
             self.now.posix_ms += INTERVAL_MS;
             self.poll();
-            while !self.doing.is_empty() {
+            while !self.doing.is_empty() || !self.asking.is_empty() {
+                self.answer(true);
+                self.poll();
                 self.finish(Outcome::Done);
                 self.poll();
             }
             self.check();
+        }
+        for (size, line) in &self.cosigned {
+            let Some(head) = self.history.get(&(ASKS, *size)) else { continue };
+            let newest =
+                head.signatures.iter().filter(|stored| stored.name == line.name).map(|line| &line.signature).max();
+            assert!(newest >= Some(&line.signature), "what came late is stored in the end");
         }
     }
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        6 => (0..LOGS, 1..500_u64).prop_map(|(log, by)| Happening::Grow(log, by)),
+        6 => (0..ALL, 1..500_u64).prop_map(|(log, by)| Happening::Grow(log, by)),
+        3 => any::<bool>().prop_map(|cosigned| Happening::Ask { cosigned }),
+        2 => Just(Happening::CosignLate),
         6 => (1..2_500_u64).prop_map(|by| Happening::Pass(by, 0)),
         1 => (1..3_000_000_u64, -3_600_000..3_600_000_i64).prop_map(|(by, off)| Happening::Pass(by, off)),
         8 => Just(Happening::Finish(Outcome::Done)),
         2 => prop_oneof![Just(Outcome::Failed), Just(Outcome::FailedAfterwards)].prop_map(Happening::Finish),
-        2 => (0..LOGS).prop_map(Happening::Want),
+        2 => (0..ALL).prop_map(Happening::Want),
         1 => any::<(bool, bool)>().prop_map(|(stored, anchored)| Happening::Crash { stored, anchored }),
         1 => any::<bool>().prop_map(|stored| Happening::Reload { stored }),
     ]
@@ -405,7 +486,7 @@ fn an_idle_log_writes_nothing_and_the_others_renew() {
     }
     let renewals = world.writes - before;
     assert!((9..=10).contains(&renewals), "one write a refresh interval, without the anchor: {renewals}");
-    assert_eq!(world.history.len(), 2 * LOGS as usize, "renewals replace");
+    assert_eq!(world.history.len(), 2 * LOGS as usize + 1, "renewals replace");
 }
 
 #[test]
@@ -446,9 +527,9 @@ fn nothing_is_published_any_more_once_the_anchor_is_anothers() {
     let mut world = published();
     world.handle(Event::Foreign);
     let told = world.publisher.poll(world.now);
-    assert_eq!(told.len(), LOGS as usize, "each log is told");
+    assert_eq!(told.len(), ALL as usize, "each log is told");
     world.release(LogNumber(0));
-    world.handle(Event::Loaded { log: LogNumber(0), renews: true, stored: None, anchored: None });
+    world.handle(Event::Loaded { log: LogNumber(0), renews: true, asks: false, stored: None, anchored: None });
     world.release(LogNumber(0));
     world.now.elapsed_ms += 10 * REFRESH_MS;
     assert_eq!(world.publisher.poll(world.now), []);
@@ -469,6 +550,26 @@ fn attempts_after_failures_come_more_and_more_seldom() {
         world.happen(&Happening::Finish(if is_it { Outcome::Failed } else { Outcome::Done }));
     }
     assert!((15..40).contains(&attempts), "in 10 minutes, at most one in 30 s in the end: {attempts}");
+}
+
+#[test]
+fn witnesses_who_do_not_answer_hold_back_no_other_log() {
+    let mut world = published();
+    (0..ALL).for_each(|log| world.happen(&Happening::Grow(log, 1)));
+    world.happen(&Happening::Pass(INTERVAL_MS, 0));
+    world.happen(&Happening::Finish(Outcome::Done));
+    world.happen(&Happening::Finish(Outcome::Done));
+    assert!((0..LOGS).all(|log| world.served[&LogNumber(log)].head.size.0 == 8));
+    assert_eq!(world.served[&ASKS].head.size.0, 0, "not before there is a quorum, or the deadline has passed");
+    world.happen(&Happening::Ask { cosigned: false });
+    world.happen(&Happening::Finish(Outcome::Done));
+    world.happen(&Happening::Finish(Outcome::Done));
+    assert_eq!(world.served[&ASKS].head.size.0, 1);
+    assert_eq!(world.served[&ASKS].signatures.len(), 1, "without a cosignature: it is published all the same");
+    world.late.drain(..world.late.len() - 1);
+    world.happen(&Happening::CosignLate);
+    world.happen(&Happening::Finish(Outcome::Done));
+    assert_eq!(world.served[&ASKS].signatures.len(), 2, "which is added when it comes");
 }
 
 #[test]

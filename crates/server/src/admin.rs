@@ -11,7 +11,7 @@ use logwood_store::{LogQuery, LogSettings, LogState, Profile};
 use tonic::{Code, Request, Response, Status};
 
 use crate::clock::now_ms;
-use crate::core::{Core, UNSIGNED};
+use crate::core::Core;
 use crate::registry::{LogHandle, LogKeys};
 use crate::writer::Command;
 use crate::{publisher, status, thaw};
@@ -194,7 +194,7 @@ impl AdminService for Admin {
         // Drain first: the state change rides behind everything that is queued.
         self.set_state(name, LogState::Frozen).await?;
         let log = tokio::task::block_in_place(|| self.0.log(name))?;
-        publisher::publish(&self.0, &log).await?;
+        publisher::publish_witnessed(&self.0, &log).await?;
         let note = Core::seal(&log, now_ms() / 1_000)?;
         let info = self.set_state(name, LogState::Sealed { note }).await?;
         Ok(Response::new(v1::SealLogResponse { info: Some(info) }))
@@ -212,7 +212,7 @@ impl AdminService for Admin {
         let record = self.0.store()?.logs(LogQuery::Name(&log.settings.name)).map_err(status::read)?.pop();
         let record = record.ok_or_else(|| Status::not_found("the log is gone"))?;
         let published_size = log.published.borrow().as_ref().map_or(0, |published| published.head.size.0);
-        let read_only_reason = if log.signer.is_none() { UNSIGNED } else { "" };
+        let read_only_reason = log.signer().err().map(|status| status.message().to_owned()).unwrap_or_default();
         Ok(Response::new(v1::DescribeLogFullyResponse {
             info: Some(Core::info(&log)),
             number: log.number.0,
@@ -222,7 +222,7 @@ impl AdminService for Admin {
             created_ms: log.settings.created_ms,
             round: record.head.round.0,
             published_size,
-            read_only_reason: read_only_reason.into(),
+            read_only_reason,
         }))
     }
 }

@@ -16,7 +16,7 @@ use self::logged::Logged;
 use crate::budget::Held;
 use crate::core::{Core, check_known};
 use crate::read::level;
-use crate::registry::{LogHandle, Released, Shown};
+use crate::registry::{LogHandle, Published, Released, Shown};
 use crate::service::Answers;
 use crate::status;
 
@@ -31,6 +31,7 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     let level = level("wait", request.wait)?;
     let identity = request.identity.as_ref().map(|v1::append_request::Identity::Key(key)| &key[..]);
     let entry = core.entry(&request.entry, identity)?;
+    log.check_witnesses(level)?;
     Core::check_appendable(&log, 1)?;
     check_known(request.known_size, log.visible_size().0)?;
 
@@ -61,6 +62,7 @@ pub(crate) async fn append_batch(
     if count == 0 || count > count_max {
         return Err(status::invalid("entries", format!("a batch has 1 to {count_max} entries, not {count}")));
     }
+    log.check_witnesses(level)?;
     Core::check_appendable(&log, count)?;
     check_known(request.known_size, log.visible_size().0)?;
 
@@ -273,10 +275,13 @@ async fn cover(
     if level.max(log.acknowledge) == Level::Signed {
         return Ok(Shown::signed(released));
     }
-    let mut published = log.published.subscribe();
-    let covered = published.wait_for(|head| head.as_ref().is_some_and(|head| last.0 < head.head.size.0));
-    let reached = tokio::time::timeout(wait, covered).await;
-    match (reached.ok().and_then(Result::ok).and_then(|head| head.clone()), log.acknowledge) {
+    let covers = |head: &Option<Arc<Published>>| head.as_ref().is_some_and(|head| last.0 < head.head.size.0);
+    let mut newest = log.newest(level).subscribe();
+    let reached = tokio::time::timeout(wait, newest.wait_for(covers)).await;
+    let reached = reached.ok().and_then(Result::ok).and_then(|head| head.clone());
+    // Perhaps a lower level, if not the one that was asked for.
+    let lower = || log.newest(Level::Published).borrow().clone().filter(|head| last.0 < head.head.size.0);
+    match (reached.or_else(lower), log.acknowledge) {
         (Some(published), _) => Ok(Shown::published(&published, log.released.load_full())),
         (None, Level::Signed) => Ok(Shown::signed(released)),
         (None, Level::Published | Level::Witnessed) => Err(status::level_not_reached()),

@@ -11,8 +11,8 @@ use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
 use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
 use logwood_store::{
-    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogQuery, LogRecord, LogState, LogStore, PublishedHead,
-    StoredHead,
+    ENTRY_BYTES_MAX, HeadQuery, IdentityHash, LOG_ENTRIES_MAX, LogNumber, LogQuery, LogRecord, LogState, LogStore,
+    PublishedHead, StoredHead,
 };
 use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
@@ -24,16 +24,17 @@ use crate::anchor::Anchored;
 use crate::bounds::Bounds;
 use crate::inbox::Inbox;
 use crate::metrics::Fill;
-use crate::publisher::{Wanted, published};
+use crate::publisher::{ToPublisher, published};
 use crate::queue::Queue;
 use crate::registry::{LogHandle, Published, Released, Shown, Signer};
 use crate::serve::PublishOptions;
 use crate::status;
+use crate::witnesses::{Watched, Witnesses};
 use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
-/// Why a log without a signer is read-only.
-pub(crate) const UNSIGNED: &str =
-    "the log is read-only: its key or its anchor is missing, or its storage is behind what was signed";
+/// How many heads of the history are looked at for the largest one that is witnessed, and how many at once.
+const WITNESSED_LOOK_BACK: usize = 4_096;
+const WITNESSED_PAGE: usize = 64;
 
 /// State of the services.
 pub(crate) struct Core {
@@ -47,8 +48,8 @@ pub(crate) struct Core {
     pub(crate) creating: tokio::sync::Mutex<Origins>,
     pub(crate) public_url: Option<String>,
     pub(crate) publishing: PublishOptions,
-    /// To the publisher's task.
-    pub(crate) wanted: mpsc::Sender<Wanted>,
+    pub(crate) witnesses: Witnesses,
+    pub(crate) publisher: mpsc::Sender<ToPublisher>,
 }
 
 impl Core {
@@ -58,7 +59,7 @@ impl Core {
         commands: Arc<Inbox<Command>>,
         identity_secret: &[u8; 32],
         public_url: Option<String>,
-        (publishing, wanted): (PublishOptions, mpsc::Sender<Wanted>),
+        (publishing, witnesses, publisher): (PublishOptions, Witnesses, mpsc::Sender<ToPublisher>),
     ) -> Self {
         Self {
             shared,
@@ -70,7 +71,8 @@ impl Core {
             creating: tokio::sync::Mutex::default(),
             public_url,
             publishing,
-            wanted,
+            witnesses,
+            publisher,
         }
     }
 
@@ -116,6 +118,18 @@ impl Core {
         Ok(handle)
     }
 
+    /// Loads a log anew, because its witnesses let it sign now. Whoever follows it is told to begin anew.
+    pub(crate) fn reload(&self, name: &str) -> Result<Arc<LogHandle>, Status> {
+        {
+            // Whatever was loaded meanwhile has seen it, or is taken out here.
+            let _one_at_a_time = self.loading.lock();
+            if let Some(handle) = self.shared.registry.get(name).filter(|handle| handle.signer.is_none()) {
+                self.shared.registry.retire(&handle);
+            }
+        }
+        self.log(name)
+    }
+
     /// The size of the newest published head of a log that need not be in memory.
     pub(crate) fn published_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
         let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
@@ -131,9 +145,13 @@ impl Core {
     ) -> Result<Arc<LogHandle>, Status> {
         let stored = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
         let anchored = self.shared.anchor.head(&record.settings.name);
-        let published = stored.as_ref().map(|head| published(&record.settings.origin, head)).transpose()?.map(Arc::new);
-        let signer = self.signer(&record, published.as_deref())?;
         let view = tail.view();
+        let watched = self.witnesses.watch(&record, stored.as_ref(), &view);
+        let show = |head: &PublishedHead| published(&record.settings.origin, watched.as_deref(), head).map(Arc::new);
+        let published = stored.as_ref().map(show).transpose()?;
+        // Asked once: they may let it sign meanwhile, and then it is loaded anew.
+        let is_guarded = watched.as_ref().is_some_and(|watched| !watched.guard.is_open());
+        let signer = if is_guarded { None } else { self.signer(&record, published.as_deref(), watched.as_deref())? };
         let signer = self.anchored((&record, stored.as_ref()), signer)?;
         let attempt = signer.map(|signer| {
             let note = signer.sign(&record.settings.origin, view.head());
@@ -159,10 +177,13 @@ impl Core {
         };
         // The publisher anchors it, and shows it then.
         let published = published.filter(|_| stored.as_ref().is_some_and(|stored| may_be_seen(stored, anchored)));
+        let witnessed = Self::witnessed(store, record.number, (watched.as_deref(), published.as_deref()))?;
+        let witnessed = witnessed.as_ref().map(show).transpose()?;
         let acknowledge = self.publishing.acknowledge(&record.settings.name);
         let shown_size = match acknowledge {
             Level::Signed => released.view.head().size.0,
-            Level::Published | Level::Witnessed => published.as_ref().map_or(0, |published| published.head.size.0),
+            Level::Published => published.as_ref().map_or(0, |published| published.head.size.0),
+            Level::Witnessed => witnessed.as_ref().map_or(0, |witnessed| witnessed.head.size.0),
         };
         Ok(Arc::new(LogHandle {
             number: record.number,
@@ -172,12 +193,34 @@ impl Core {
             stored,
             anchored,
             signer,
+            watched,
+            is_guarded,
+            witnessed: watch::Sender::new(witnessed),
             grown: watch::Sender::new(shown_size),
             released: arc_swap::ArcSwap::from_pointee(released),
             published: watch::Sender::new(published),
             settings: record.settings,
             touched: AtomicU64::new(u64::MAX),
         }))
+    }
+
+    /// The largest head of the history that has a quorum, up to the newest that may be seen.
+    fn witnessed(
+        store: &dyn LogStore,
+        log: LogNumber,
+        (watched, newest): (Option<&Watched>, Option<&Published>),
+    ) -> Result<Option<PublishedHead>, Status> {
+        let (Some(watched), Some(newest)) = (watched, newest) else { return Ok(None) };
+        let mut below = newest.head.size.0 + 1;
+        for _ in 0..WITNESSED_LOOK_BACK / WITNESSED_PAGE {
+            let page = store.heads(log, HeadQuery::Below(below), WITNESSED_PAGE).map_err(status::read)?;
+            let Some(last) = page.last().map(|head| head.head.size.0) else { return Ok(None) };
+            if let Some(witnessed) = page.into_iter().find(|head| watched.is_quorum(head)) {
+                return Ok(Some(witnessed));
+            }
+            below = last;
+        }
+        Ok(None)
     }
 
     /// The signer, if it may sign the head that storage holds: a round may have ended between the commit and the anchor.
@@ -212,9 +255,14 @@ impl Core {
         }
     }
 
-    /// The log's signer, which remembers the largest head of the history, the anchor and this process. `None` without
-    /// its key files.
-    fn signer(&self, record: &LogRecord, published: Option<&Published>) -> Result<Option<Signer>, Status> {
+    /// The log's signer, which remembers the largest head of the history, the anchor, its witnesses and this process.
+    /// `None` without its key files.
+    fn signer(
+        &self,
+        record: &LogRecord,
+        published: Option<&Published>,
+        watched: Option<&Watched>,
+    ) -> Result<Option<Signer>, Status> {
         let name = &record.settings.name;
         let keys = self.shared.registry.load_keys(name).map_err(|error| {
             tracing::error!(log = name, %error, "a log's key cannot be read");
@@ -222,10 +270,13 @@ impl Core {
         })?;
         // A log whose keys are not all there, or are others, is not signed for.
         let keys = keys.filter(|keys| keys.vkeys() == record.settings.vkeys);
-        let signer = keys.map(Signer::new);
+        let guard = watched.map(|watched| Arc::clone(&watched.guard));
+        let witnessed = guard.as_ref().and_then(|guard| guard.known());
+        let signer = keys.map(|keys| Signer::new(keys, guard));
         if let Some(signer) = &signer {
             let published = published.map(|published| published.head);
-            let known = [published, self.shared.anchor.head(name), self.shared.registry.last_signed(record.number)];
+            let anchored = self.shared.anchor.head(name);
+            let known = [published, anchored, self.shared.registry.last_signed(record.number), witnessed];
             known.into_iter().flatten().for_each(|head| signer.remember(head));
         }
         Ok(signer)
@@ -263,9 +314,7 @@ impl Core {
     /// Whether the log takes `entries` more.
     pub(crate) fn check_appendable(log: &LogHandle, entries: usize) -> Result<(), Status> {
         Self::check_active(&log.state.read())?;
-        if log.signer.is_none() {
-            return Err(status::precondition(Reason::RollbackGuard, UNSIGNED));
-        }
+        log.signer()?;
         if log.released.load().view.head().size.0 + entries as u64 > LOG_ENTRIES_MAX {
             return Err(status::precondition(Reason::LogFull, format!("a log has at most {LOG_ENTRIES_MAX} entries")));
         }
@@ -330,10 +379,10 @@ impl Core {
 
     /// The latest head of a level; the log's own level is the least.
     pub(crate) fn shown_at(log: &LogHandle, level: Level) -> Result<Shown, Status> {
+        log.check_witnesses(level)?;
         match level {
             Level::Signed => Self::shown(log),
-            Level::Published => log.shown_published().ok_or_else(status::level_not_reached),
-            Level::Witnessed => Err(status::no_witnesses()),
+            Level::Published | Level::Witnessed => log.shown_at(level).ok_or_else(status::level_not_reached),
         }
     }
 
@@ -396,12 +445,13 @@ impl Core {
             state,
             size: log.visible_size().0,
             seal,
+            witnesses: log.watched.iter().flat_map(|watched| watched.statuses()).collect(),
         }
     }
 
     /// The signed seal of a log at its present head.
     pub(crate) fn seal(log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
-        let signer = log.signer.as_ref().ok_or_else(|| status::precondition(Reason::RollbackGuard, UNSIGNED))?;
+        let signer = log.signer()?;
         let head = log.released.load().view.head();
         let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
         Ok(seal.sign(signer.key()).into())

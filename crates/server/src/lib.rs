@@ -30,12 +30,15 @@ mod status;
 mod thaw;
 mod tls;
 mod transport;
+mod witnesses;
 mod writer;
 
 pub use anchor::{AnchoredHeads, read_anchor};
 pub use disk::{FreeSpace, free_space};
 pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;
+pub use logwood_sequencer::witnessing::WitnessSettings;
 pub use serve::{PublishOptions, ServeError, ServeOptions, Started, serve};
 pub use slot::StoreOpener;
 pub use tls::{TlsError, TlsFiles};
+pub use witnesses::{LogWitnesses, StartGuard, WitnessOptions, WitnessesError};

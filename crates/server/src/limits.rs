@@ -21,8 +21,9 @@ const APPEND_FRAMING_BYTES_MAX: usize = 1024;
 /// (2^40 entries a log) with 2 bytes of framing each, and 64 bytes for the run.
 const RUN_BYTES_MAX: usize = 40 * 34 + 64;
 
-/// What an answer holds besides its runs: a checkpoint with its signatures, and a consistency proof.
-pub(crate) const HEAD_BYTES_MAX: usize = 16 * KIB;
+/// What an answer holds besides its runs: a checkpoint with its signatures, of which those of witnesses take at most 32
+/// KiB (`witnesses/options.rs`), and a consistency proof.
+pub(crate) const HEAD_BYTES_MAX: usize = 48 * KIB;
 
 /// The limits as they are configured, not checked yet. Each is kebab-case in a file, with its unit in its name.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -23,12 +23,17 @@ pub(crate) use self::scrape::Fill;
 /// Logs whose gauges are shown, in order of their names.
 const LOGS_SHOWN_MAX: usize = 1_000;
 
+/// Witnesses whose gauges are shown for each log: more than a policy that a log takes can have.
+const WITNESSES_SHOWN_MAX: usize = 64;
+
 /// Kinds of HTTP resources.
 const RESOURCES: [&str; 10] =
     ["checkpoint", "tile", "entries", "seal", "add", "logs", "healthz", "readyz", "metrics", "other"];
 
 /// Statuses that the HTTP API answers with.
 const STATUSES: [u16; 15] = [200, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 429, 500, 501, 503];
+
+type WitnessDurations = Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>;
 
 type OneLabel = [(&'static str, &'static str); 1];
 
@@ -49,6 +54,7 @@ pub(crate) struct Metrics {
     entries: Counter,
     commits: Histogram,
     commit_failures: Family<OneLabel, Counter>,
+    witness_durations: WitnessDurations,
 }
 
 impl Metrics {
@@ -73,6 +79,9 @@ impl Metrics {
         let commit_failures = Family::<OneLabel, Counter>::default();
         let help = "Rounds that failed: refused (nothing was written) or unknown (the process reloads)";
         registry.register("round_commit_failures", help, commit_failures.clone());
+        let witness_durations: WitnessDurations = Family::new_with_constructor(durations);
+        let help = "From a request to a witness to the end of its answer, whatever it says";
+        registry.register_with_unit("witness_request_duration", help, Unit::Seconds, witness_durations.clone());
         for resource in RESOURCES {
             drop(http_requests.get_or_create(&[("resource", resource.to_owned()), ("status", "200".to_owned())]));
             drop(http_durations.get_or_create(&[("resource", resource)]));
@@ -91,6 +100,7 @@ impl Metrics {
             entries,
             commits,
             commit_failures,
+            witness_durations,
         }
     }
 
@@ -114,6 +124,11 @@ impl Metrics {
         self.http_refused.inc();
     }
 
+    /// A witness answered.
+    pub(crate) fn witness_answered(&self, name: &str, duration: Duration) {
+        self.witness_durations.get_or_create(&[("witness", label(name))]).observe(duration.as_secs_f64());
+    }
+
     /// A round of so many new entries was written, or not.
     pub(crate) fn committed(&self, entries: u64, duration: Duration, outcome: &Result<(), CommitError>) {
         let failed = |outcome| self.commit_failures.get_or_create(&[("outcome", outcome)]).inc();
@@ -127,6 +142,11 @@ impl Metrics {
             Err(CommitError::Unknown { .. }) => drop(failed("unknown")),
         }
     }
+}
+
+/// A name from a policy as the value of a label: what the text format would have to escape is replaced.
+fn label(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\') { '_' } else { c }).collect()
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {

@@ -91,7 +91,7 @@ impl Nodes {
         self.prove(store, log, view, &plan::multi(indices, size)?)
     }
 
-    /// The root of the tree of `size` leaves, at least 1 and at most the view's.
+    /// The root of the tree of `size` leaves, at most the view's.
     pub(crate) fn root(
         &self,
         store: &dyn LogStore,

@@ -1,9 +1,9 @@
 //! Drives the publisher of `logwood-sequencer`: one task that does what it asks for and tells it how that went.
 //!
 //! ```text
-//!   registry ──Loaded, Released──> Publisher ──Prepare, Store, Anchor, Serve──> key, writer, anchor, watchers
-//!   admin, stop ──Wanted─────────>    ^                          │
-//!                                     └──── outcomes ────────────┘
+//!   registry ──Loaded, Released──> Publisher ──Prepare, Ask, Store, Anchor, Serve──> key, witnesses, writer, anchor,
+//!   admin, stop ──Wanted─────────>    ^                          │                      watchers
+//!   witnesses ──Asked, Cosigned──>    └──── outcomes ────────────┘
 //! ```
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use logwood_sequencer::publisher::{
     Action, BatchId, Event, HISTORY_PAGE_HEADS, HeadTime, Now, Publication, Publisher, PublisherSettings, Step, note,
 };
 use logwood_store::{HeadQuery, HeadSignature, LogNumber, PublishedHead, ReadError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -28,10 +28,21 @@ use crate::clock::now_ms;
 use crate::core::{Core, stopping};
 use crate::registry::{LogHandle, Published, Signer};
 use crate::status;
+use crate::witnesses::Watched;
 use crate::writer::Command;
 
 /// Requests and outcomes that may wait for the task.
 pub(crate) const WANTED_MAX: usize = 64;
+
+/// What the task is told from outside.
+pub(crate) enum ToPublisher {
+    /// Publish now.
+    Wanted(Wanted),
+    /// What the witnesses of a log did.
+    Event(Event),
+    /// The witnesses of the log of this name let it sign: it is loaded anew.
+    Reload(String),
+}
 
 /// Somebody waits until a head of this size is published.
 pub(crate) struct Wanted {
@@ -41,13 +52,20 @@ pub(crate) struct Wanted {
 }
 
 /// A stored head as the signed note that it was.
-pub(crate) fn published(origin: &str, stored: &PublishedHead) -> Result<Published, Status> {
+pub(crate) fn published(origin: &str, watched: Option<&Watched>, stored: &PublishedHead) -> Result<Published, Status> {
     let note = note::published_note(origin, stored).map_err(|error| {
         tracing::error!(origin, size = %stored.head.size, %error, "a stored head is damaged");
         Status::data_loss("a stored head is damaged; the operator must run `logwood fsck`")
     })?;
     let time_is_cosigned = note::time_is_cosigned(origin, stored);
-    Ok(Published { head: stored.head, note: Bytes::from(note), time_ms: stored.time_ms, time_is_cosigned })
+    let is_witnessed = watched.is_some_and(|watched| watched.is_quorum(stored));
+    Ok(Published {
+        head: stored.head,
+        note: Bytes::from(note),
+        time_ms: stored.time_ms,
+        time_is_cosigned,
+        is_witnessed,
+    })
 }
 
 /// Publishes the latest head of `log` and waits until it can be seen. Returns at once if it can be, or if the log
@@ -59,12 +77,30 @@ pub(crate) async fn publish(core: &Core, log: &LogHandle) -> Result<(), Status> 
         return Ok(());
     }
     let (reply, answer) = oneshot::channel();
-    core.wanted.send(Wanted { log: log.number, size, reply }).await.map_err(|_| stopping())?;
+    let wanted = ToPublisher::Wanted(Wanted { log: log.number, size, reply });
+    core.publisher.send(wanted).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
 
+/// Publishes the latest head of `log` and waits until it has its quorum, if the log's witnesses have one.
+pub(crate) async fn publish_witnessed(core: &Core, log: &LogHandle) -> Result<(), Status> {
+    publish(core, log).await?;
+    if log.check_witnesses(Level::Witnessed).is_err() || log.signer.is_none() {
+        return Ok(());
+    }
+    let size = log.released.load().view.head().size;
+    let mut witnessed = log.witnessed.subscribe();
+    let covered = witnessed.wait_for(|head| head.as_ref().is_some_and(|head| head.head.size >= size));
+    let most = Duration::from_millis(core.bounds.limits.wait_ms().into());
+    tokio::time::timeout(most, covered)
+        .await
+        .map_err(|_| status::level_not_reached())?
+        .map_err(|_| status::halted())?;
+    Ok(())
+}
+
 /// Publishes every log that grew, once an interval, for as long as the server runs.
-pub(crate) async fn run(core: Arc<Core>, mut wanted: mpsc::Receiver<Wanted>) {
+pub(crate) async fn run(core: Arc<Core>, mut told: mpsc::Receiver<ToPublisher>) {
     let settings =
         PublisherSettings { interval_ms: core.publishing.interval_ms, refresh_ms: core.publishing.refresh_ms };
     let (outcomes, mut ended) = mpsc::channel(WANTED_MAX);
@@ -81,8 +117,10 @@ pub(crate) async fn run(core: Arc<Core>, mut wanted: mpsc::Receiver<Wanted>) {
     loop {
         let wake = driver.started + Duration::from_millis(driver.publisher.wake_ms(driver.now()));
         tokio::select! {
-            request = wanted.recv() => match request {
-                Some(request) => driver.want(request),
+            told = told.recv() => match told {
+                Some(ToPublisher::Wanted(request)) => driver.want(request),
+                Some(ToPublisher::Event(event)) => driver.handle(event),
+                Some(ToPublisher::Reload(name)) => driver.reload(&name),
                 None => return,
             },
             Some(event) = ended.recv() => driver.handle(event),
@@ -138,6 +176,13 @@ impl Driver {
         self.waiting.push(request);
     }
 
+    fn reload(&mut self, name: &str) {
+        if let Err(status) = tokio::task::block_in_place(|| self.core.reload(name)) {
+            tracing::error!(log = name, %status, "a log that may sign cannot be loaded: it is when it is next touched");
+        }
+        self.look_around();
+    }
+
     /// Tells the publisher what has come into memory, grown, or been thrown away.
     fn look_around(&mut self) {
         let epoch = self.core.shared.epoch.load(Ordering::Acquire);
@@ -155,9 +200,15 @@ impl Driver {
             if !self.known.contains_key(&number) {
                 // What a log without a signer has stored is not for it to anchor: it may be an old head.
                 let stored = handle.stored.clone().filter(|_| handle.signer.is_some());
-                let anchored = handle.anchored;
-                let renews = handle.signer.as_ref().and_then(Signer::cosigner).is_some();
-                self.handle(Event::Loaded { log: number, renews, stored, anchored });
+                let (anchored, asks) = (handle.anchored, handle.watched.is_some());
+                let renews = asks || handle.signer.as_ref().and_then(Signer::cosigner).is_some();
+                if let (Some(watched), Some(stored)) = (&handle.watched, &stored)
+                    && !watched.is_quorum(stored)
+                {
+                    // What was cosigned while the log was loaded before may not have been stored.
+                    watched.offer(&handle.settings.origin, stored, false);
+                }
+                self.handle(Event::Loaded { log: number, renews, asks, stored, anchored });
                 self.known.insert(number, (Arc::clone(&handle), None));
             }
             self.look_at(number);
@@ -223,7 +274,7 @@ impl Driver {
             Action::Prepare { log, head, time_ms, history } => {
                 let prepared = tokio::task::block_in_place(|| {
                     let history = self.history(log, history)?;
-                    Ok((self.cosign(log, head, time_ms)?, history))
+                    Ok((self.signatures(log, head, time_ms)?, history))
                 });
                 let event = match prepared {
                     // Another process may have cosigned a larger head: this one must not cosign a smaller one later.
@@ -236,6 +287,22 @@ impl Driver {
                 };
                 self.handle(event);
             }
+            Action::Ask { log, head } => {
+                let Some((handle, _)) = self.known.get(&log) else { return };
+                if let Some(watched) = &handle.watched {
+                    watched.offer(&handle.settings.origin, &head, true);
+                }
+            }
+            Action::Amend { log, head, signatures } => {
+                let event = match tokio::task::block_in_place(|| self.amended(log, head, signatures)) {
+                    Ok(head) => Event::Amended { log, head },
+                    Err(status) => {
+                        tracing::warn!(log = self.name(log), %status, "late cosignatures are not stored yet");
+                        Event::NotAmended { log }
+                    }
+                };
+                self.handle(event);
+            }
             Action::Store { batch, publications } => self.store(batch, publications),
             Action::Anchor { batch, heads } => self.anchor(batch, &heads),
             Action::Serve { log, head } => self.serve(log, &head),
@@ -243,10 +310,36 @@ impl Driver {
         }
     }
 
-    /// The log's own cosignature, if it has a key for it: it says that the log knew no larger head at that second.
-    fn cosign(&self, log: LogNumber, head: TreeHead, time_ms: u64) -> Result<Vec<HeadSignature>, Status> {
+    /// What is added to the signature of the round: the log's own cosignature, and what witnesses said of this head
+    /// before, if its signatures are renewed.
+    fn signatures(&self, log: LogNumber, head: TreeHead, time_ms: u64) -> Result<Vec<HeadSignature>, Status> {
         let Some((handle, _)) = self.known.get(&log) else { return Ok(Vec::new()) };
-        let Some(key) = handle.signer.as_ref().and_then(Signer::cosigner) else { return Ok(Vec::new()) };
+        let mut signatures = self.cosign(handle, head, time_ms)?;
+        if let Some(before) = handle.published.borrow().as_ref().filter(|before| before.head == head) {
+            let lines = note::signatures(&before.note).expect("the log's own notes parse");
+            signatures.extend(lines.into_iter().filter(|line| line.name != handle.settings.origin));
+        }
+        Ok(signatures)
+    }
+
+    /// A head of the history with further cosignatures. `None` if it has left the history.
+    fn amended(
+        &self,
+        log: LogNumber,
+        head: TreeHead,
+        signatures: Vec<HeadSignature>,
+    ) -> Result<Option<PublishedHead>, Status> {
+        let stored = self.core.store()?.heads(log, HeadQuery::FromSize(head.size.0), 1).map_err(status::read)?.pop();
+        let Some(mut stored) = stored.filter(|stored| stored.head == head) else { return Ok(None) };
+        note::merge(&mut stored.signatures, signatures);
+        Ok(Some(stored))
+    }
+
+    /// The log's own cosignature, if it has a key for it: it says that the log knew no larger head at that second.
+    fn cosign(&self, handle: &LogHandle, head: TreeHead, time_ms: u64) -> Result<Vec<HeadSignature>, Status> {
+        let Some(signer) = &handle.signer else { return Ok(Vec::new()) };
+        signer.check_guard().map_err(|error| status::precondition(Reason::RollbackGuard, error.to_string()))?;
+        let Some(key) = signer.cosigner() else { return Ok(Vec::new()) };
         // A renewal takes no later step that would find this.
         match self.core.shared.anchor.look() {
             Ok(Anchored::Yes) => {}
@@ -310,13 +403,21 @@ impl Driver {
 
     fn serve(&mut self, log: LogNumber, head: &PublishedHead) {
         let Some((handle, _)) = self.known.get(&log) else { return };
-        let published = match published(&handle.settings.origin, head) {
-            Ok(published) => published,
+        let published = match published(&handle.settings.origin, handle.watched.as_deref(), head) {
+            Ok(published) => Arc::new(published),
             Err(status) => return tracing::error!(log = handle.settings.name, %status, "a head cannot be shown"),
         };
-        handle.published.send_replace(Some(Arc::new(published)));
+        show(&handle.published, &published);
+        if published.is_witnessed {
+            show(&handle.witnessed, &published);
+        }
         if handle.acknowledge != Level::Signed {
-            handle.grown.send_replace(head.head.size.0);
+            let newest = handle.newest(Level::Published).borrow().as_ref().map_or(0, |newest| newest.head.size.0);
+            handle.grown.send_if_modified(|size| {
+                let has_grown = *size < newest;
+                *size = newest.max(*size);
+                has_grown
+            });
         }
         for request in self.waiting.extract_if(.., |request| request.log == log && request.size <= head.head.size) {
             let _ = request.reply.send(Ok(()));
@@ -338,4 +439,15 @@ impl Driver {
     fn name(&self, log: LogNumber) -> &str {
         self.known.get(&log).map_or("", |(handle, _)| &handle.settings.name)
     }
+}
+
+/// Shows a head to those who wait for the newest one, unless they saw a larger one: late cosignatures may be of any head.
+fn show(newest: &watch::Sender<Option<Arc<Published>>>, head: &Arc<Published>) {
+    newest.send_if_modified(|newest| {
+        let is_newest = newest.as_ref().is_none_or(|newest| newest.head.size <= head.head.size);
+        if is_newest {
+            *newest = Some(Arc::clone(head));
+        }
+        is_newest
+    });
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
 use logwood_proto::{Reason, hashes_to_bytes, range_proof_to_message, v1};
 use logwood_sequencer::Level;
-use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, LogStore, Lookup};
+use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, LogSettings, LogStore, Lookup};
 use prost::Message;
 use tonic::Status;
 
@@ -37,7 +37,7 @@ pub(crate) fn level(field: &str, level: i32) -> Result<Level, Status> {
     match v1::HeadLevel::try_from(level) {
         Ok(v1::HeadLevel::Unspecified | v1::HeadLevel::Signed) => Ok(Level::Signed),
         Ok(v1::HeadLevel::Published) => Ok(Level::Published),
-        Ok(v1::HeadLevel::Witnessed) => Err(status::no_witnesses()),
+        Ok(v1::HeadLevel::Witnessed) => Ok(Level::Witnessed),
         Err(_) => Err(status::invalid(field, format!("{level} is no level"))),
     }
 }
@@ -65,7 +65,7 @@ pub(crate) fn list_tree_heads(
     let log = core.log(&request.log)?;
     let page = page(core, request.page_size)?;
     check_known(request.known_size, log.visible_size().0)?;
-    let Some(newest) = log.shown_published() else {
+    let Some(newest) = log.shown_at(Level::Published) else {
         return Ok(v1::ListTreeHeadsResponse { heads: Vec::new(), next_size: None });
     };
     let query = match request.start {
@@ -76,11 +76,16 @@ pub(crate) fn list_tree_heads(
     let mut stored = core.store()?.heads(log.number, query, page + 1).map_err(status::read)?;
     // What is stored is served only once the anchor has it.
     stored.retain(|head| head.head.size <= newest.head.size);
+    let least = Level::Published.max(log.acknowledge);
     let mut next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
     let mut heads = Vec::with_capacity(stored.len());
     let (mut known_size, mut bytes) = (request.known_size, 0);
     for head in &stored {
-        let shown = Shown::published(&published(&log.settings.origin, head)?, log.released.load_full());
+        let published = published(&log.settings.origin, log.watched.as_deref(), head)?;
+        if least == Level::Witnessed && !published.is_witnessed {
+            continue;
+        }
+        let shown = Shown::published(&published, log.released.load_full());
         let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
         if !fits(core, &mut bytes, &signed) {
             next_size = Some(head.head.size.0);
@@ -103,9 +108,10 @@ pub(crate) async fn watch_tree_heads(
     answers: Answers<v1::WatchTreeHeadsResponse>,
 ) -> Result<(), Status> {
     let log = core.log(&request.log)?;
-    level("level", request.level)?;
+    let level = level("level", request.level)?.max(Level::Published).max(log.acknowledge);
+    log.check_witnesses(level)?;
     check_known(request.known_size, log.visible_size().0)?;
-    let mut watch = log.published.subscribe();
+    let mut watch = log.newest(level).subscribe();
     let mut grown = log.grown.subscribe();
     let (mut from, mut known_size) = (request.from_size, request.known_size);
     loop {
@@ -119,11 +125,15 @@ pub(crate) async fn watch_tree_heads(
                 break;
             }
             for head in page {
+                let published = published(&log.settings.origin, log.watched.as_deref(), &head)?;
+                from = head.head.size.0 + 1;
+                if level == Level::Witnessed && !published.is_witnessed {
+                    continue;
+                }
                 let room = core.bounds.stream_answer().await;
-                let shown = Shown::published(&published(&log.settings.origin, &head)?, log.released.load_full());
+                let shown = Shown::published(&published, log.released.load_full());
                 let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
                 known_size = known_size.max(head.head.size.0);
-                from = head.head.size.0 + 1;
                 if !answers.send(v1::WatchTreeHeadsResponse { head: Some(signed) }, room).await {
                     return Ok(());
                 }
@@ -393,7 +403,8 @@ fn unloaded(core: &Core, store: &dyn LogStore, record: LogRecord) -> Result<v1::
     let size = core.published_size(store, &record)?.0;
     let LogRecord { settings, state, .. } = record;
     let (state, seal) = Core::state(&state);
-    Ok(v1::LogInfo { name: settings.name, origin: settings.origin, vkeys: settings.vkeys, state, size, seal })
+    let LogSettings { name, origin, vkeys, .. } = settings;
+    Ok(v1::LogInfo { name, origin, vkeys, state, size, seal, witnesses: Vec::new() })
 }
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {

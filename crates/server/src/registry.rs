@@ -9,11 +9,20 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use logwood_merkle::{TreeHead, TreeSize};
 use logwood_note::{CosigningKey, KeyFileError, SigningKey, sign_checkpoint};
+use logwood_proto::Reason;
 use logwood_sequencer::{Level, LogView};
 use logwood_store::{LogNumber, LogSettings, LogState, PublishedHead};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
+use tonic::Status;
+
+use crate::status;
+use crate::witnesses::{Guard, Verdict, Watched};
+
+/// Why a log without a signer is read-only.
+pub(crate) const UNSIGNED: &str =
+    "the log is read-only: its key or its anchor is missing, or its storage is behind what was signed";
 
 /// In place of a size: the log was taken out of memory, and its handle learns nothing more.
 pub(crate) const RETIRED: u64 = u64::MAX;
@@ -31,8 +40,13 @@ pub(crate) struct LogHandle {
     pub(crate) state: RwLock<LogState>,
     /// What an append waits for, and the least level at which a head leaves the process.
     pub(crate) acknowledge: Level,
-    /// `None`: the log is read-only, because its key is missing or its storage is behind what was signed.
+    /// `None`: the log is read-only, because its key is missing, its storage is behind what was signed, or its witnesses
+    /// have not been heard yet.
     pub(crate) signer: Option<Signer>,
+    /// Its witnesses, if it has any.
+    pub(crate) watched: Option<Arc<Watched>>,
+    /// They had not been heard when the log was loaded.
+    pub(crate) is_guarded: bool,
     /// The newest signed head. Whether it may be shown is for [`LogHandle::shown`] to say.
     pub(crate) released: ArcSwap<Released>,
     /// The newest head of the history when the log came into memory.
@@ -41,6 +55,8 @@ pub(crate) struct LogHandle {
     pub(crate) anchored: Option<TreeHead>,
     /// The newest published head; watchers wait here. `None` before the first.
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
+    /// The largest published head with a quorum of the witnesses.
+    pub(crate) witnessed: watch::Sender<Option<Arc<Published>>>,
     /// Tells readers that follow the tail: the size of the largest head that is let out, or [`RETIRED`].
     pub(crate) grown: watch::Sender<u64>,
     /// [`Registry::tick`] as of the last call that named the log.
@@ -54,18 +70,44 @@ impl LogHandle {
         self.signer.is_none() || published == Some(self.released.load().view.head())
     }
 
+    /// What signs for the log, if it may sign.
+    pub(crate) fn signer(&self) -> Result<&Signer, Status> {
+        match (self.watched.as_ref().map(|watched| watched.guard.verdict()), &self.signer) {
+            (Some(Verdict::Refused(why)), _) => Err(status::precondition(Reason::RollbackGuard, why)),
+            (_, Some(signer)) => Ok(signer),
+            (Some(Verdict::Asking), None) => {
+                let missing = self.watched.as_ref().map(|watched| watched.missing()).unwrap_or_default();
+                Err(status::asking_witnesses(&missing))
+            }
+            // They let it sign since: it is being loaded anew.
+            (Some(Verdict::Open), None) if self.is_guarded => Err(status::halted()),
+            (_, None) => Err(status::precondition(Reason::RollbackGuard, UNSIGNED)),
+        }
+    }
+
+    /// Whether a head of the log can have a quorum.
+    pub(crate) fn check_witnesses(&self, level: Level) -> Result<(), Status> {
+        let has_quorum = self.watched.as_ref().is_some_and(|watched| watched.policy.needs_witnesses());
+        if level == Level::Witnessed && !has_quorum { Err(status::no_witnesses()) } else { Ok(()) }
+    }
+
+    /// The newest head of at least this level; the log's own level is the least.
+    pub(crate) fn newest(&self, level: Level) -> &watch::Sender<Option<Arc<Published>>> {
+        if level.max(self.acknowledge) == Level::Witnessed { &self.witnessed } else { &self.published }
+    }
+
     /// The largest head that the log lets out: receipts, proofs, entries and tiles go up to it and no further. `None`
     /// if the log shows published heads only, and there is none yet.
     pub(crate) fn shown(&self) -> Option<Shown> {
         match self.acknowledge {
             Level::Signed => Some(Shown::signed(self.released.load_full())),
-            Level::Published | Level::Witnessed => self.shown_published(),
+            Level::Published | Level::Witnessed => self.shown_at(Level::Published),
         }
     }
 
-    /// The newest published head.
-    pub(crate) fn shown_published(&self) -> Option<Shown> {
-        let published = self.published.borrow().clone()?;
+    /// The newest published head of at least this level, that the log lets out.
+    pub(crate) fn shown_at(&self, level: Level) -> Option<Shown> {
+        let published = self.newest(level).borrow().clone()?;
         Some(Shown::published(&published, self.released.load_full()))
     }
 
@@ -97,8 +139,9 @@ impl Shown {
 
     /// * `hashes` - loaded after `published`: what is published was released before, so they reach that far.
     pub(crate) fn published(published: &Published, hashes: Arc<Released>) -> Self {
-        let Published { head, note, time_ms, time_is_cosigned } = published;
-        let (head, note, level) = (*head, note.clone(), Level::Published);
+        let Published { head, note, time_ms, time_is_cosigned, is_witnessed } = published;
+        let level = if *is_witnessed { Level::Witnessed } else { Level::Published };
+        let (head, note) = (*head, note.clone());
         Self { head, level, note, time_ms: *time_ms, time_is_cosigned: *time_is_cosigned, hashes }
     }
 
@@ -123,12 +166,16 @@ pub(crate) struct Published {
     pub(crate) time_ms: u64,
     /// A cosignature in the note says that second too.
     pub(crate) time_is_cosigned: bool,
+    /// It has a quorum of the log's witnesses.
+    pub(crate) is_witnessed: bool,
 }
 
 /// Signs heads, and refuses to fork.
 pub(crate) struct Signer {
     keys: LogKeys,
     last: Mutex<Option<TreeHead>>,
+    /// A witness may know more of the log than we do.
+    guard: Option<Arc<Guard>>,
 }
 
 /// Why a head was not signed.
@@ -142,11 +189,23 @@ pub(crate) enum SignError {
         /// Not signed.
         asked: TreeHead,
     },
+    /// The witnesses forbid it.
+    #[error("{0}")]
+    Guard(String),
 }
 
 impl Signer {
-    pub(crate) fn new(keys: LogKeys) -> Self {
-        Self { keys, last: Mutex::new(None) }
+    pub(crate) fn new(keys: LogKeys, guard: Option<Arc<Guard>>) -> Self {
+        Self { keys, last: Mutex::new(None), guard }
+    }
+
+    /// Whether the witnesses let it sign.
+    pub(crate) fn check_guard(&self) -> Result<(), SignError> {
+        match self.guard.as_ref().map(|guard| guard.verdict()) {
+            None | Some(Verdict::Open) => Ok(()),
+            Some(Verdict::Asking) => Err(SignError::Guard("the witnesses have not been heard".into())),
+            Some(Verdict::Refused(why)) => Err(SignError::Guard(why)),
+        }
     }
 
     /// Takes `head`, signed before, as the least that may be signed from now on.
@@ -160,6 +219,7 @@ impl Signer {
     /// The checkpoint of `head`. The signer remembers the last one, and refuses a smaller size or another root at
     /// the same size.
     pub(crate) fn sign(&self, origin: &str, head: TreeHead) -> Result<Bytes, SignError> {
+        self.check_guard()?;
         let mut last = self.last.lock();
         if let Some(last) = *last
             && (head.size < last.size || (head.size == last.size && head.root != last.root))
@@ -292,6 +352,12 @@ impl Registry {
         let is_it = |found: &mut Arc<LogHandle>| Arc::ptr_eq(found, handle);
         self.by_name.write().extract_if(|_, found| is_it(found)).for_each(drop);
         self.by_number.write().extract_if(|_, found| is_it(found)).for_each(drop);
+        handle.grown.send_replace(RETIRED);
+    }
+
+    /// Takes out a handle whose log is loaded anew. Whoever follows it is told.
+    pub(crate) fn retire(&self, handle: &Arc<LogHandle>) {
+        self.remove(handle);
         handle.grown.send_replace(RETIRED);
     }
 

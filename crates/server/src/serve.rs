@@ -27,6 +27,7 @@ use crate::registry::Registry;
 use crate::slot::{StoreOpener, StoreSlot};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::transport::{self, Listeners};
+use crate::witnesses::{WitnessOptions, Witnesses};
 use crate::writer::{self, Command, Shared};
 
 /// The log that a first run makes.
@@ -75,12 +76,20 @@ pub struct PublishOptions {
     pub anchor_every_round: bool,
     /// Logs that acknowledge at another level than [`Level::Signed`], by name.
     pub acknowledge: BTreeMap<String, Level>,
+    /// Who cosigns published heads.
+    pub witnesses: WitnessOptions,
 }
 
 impl Default for PublishOptions {
-    /// Every second, renewed after 10 minutes; every log acknowledges under signed heads.
+    /// Every second, renewed after 10 minutes; every log acknowledges under signed heads, and none has witnesses.
     fn default() -> Self {
-        Self { interval_ms: 1_000, refresh_ms: 600_000, anchor_every_round: false, acknowledge: BTreeMap::new() }
+        Self {
+            interval_ms: 1_000,
+            refresh_ms: 600_000,
+            anchor_every_round: false,
+            acknowledge: BTreeMap::new(),
+            witnesses: WitnessOptions::default(),
+        }
     }
 }
 
@@ -150,6 +159,9 @@ pub enum ServeError {
     /// Certificate or keys cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Witnesses cannot be asked.
+    #[error("witnesses cannot be asked over TLS: {0}")]
+    Witnesses(#[source] reqwest::Error),
     /// The transport failed.
     #[error("the gRPC transport failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -206,11 +218,12 @@ pub async fn serve(
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let bounds = Bounds::new(options.limits, Arc::clone(&disk), stopped);
     let (public_url, publishing) = (options.public_url, options.publishing);
-    let (wanted, wants) = mpsc::channel(WANTED_MAX);
+    let (tell, told) = mpsc::channel(WANTED_MAX);
+    let witnesses = Witnesses::new(publishing.witnesses.clone(), Arc::clone(&shared), tell.clone());
+    let publishing = (publishing, witnesses.map_err(ServeError::Witnesses)?, tell);
     let (inbox, secret) = (Arc::clone(&commands), &state.identity_secret);
-    let core = Core::new(Arc::clone(&shared), bounds, inbox, secret, public_url, (publishing, wanted));
-    let core = Arc::new(core);
-    let publisher = tokio::spawn(publisher::run(Arc::clone(&core), wants));
+    let core = Arc::new(Core::new(Arc::clone(&shared), bounds, inbox, secret, public_url, publishing));
+    let publisher = tokio::spawn(publisher::run(Arc::clone(&core), told));
 
     let (default_log, created) = default_log(&core).await?;
     started(&Started { grpc: addresses.0, http: addresses.1, default_log, created });

@@ -106,6 +106,12 @@ pub(crate) fn level_not_reached() -> Status {
     unavailable(Reason::LevelNotReached, message)
 }
 
+/// The log may not sign yet.
+pub(crate) fn asking_witnesses(missing: &str) -> Status {
+    let message = format!("the log asks its witnesses whether it may sign ({missing}); retry with the same identity");
+    unavailable(Reason::AskingWitnesses, message)
+}
+
 /// The level cannot be reached at all.
 pub(crate) fn no_witnesses() -> Status {
     precondition(Reason::NoWitnesses, "the log has no witnesses")

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logwood_merkle::{TreeHead, TreeSize};
-use logwood_note::{Checkpoint, SignedNote, VerifierKey};
+use logwood_merkle::TreeHead;
+use logwood_note::{Checkpoint, SignedNote, VerifierKey, assemble_note};
 use logwood_proto::Reason;
 use logwood_sequencer::LogView;
 use logwood_store::{LogQuery, LogStore};
 use tonic::Status;
 
-use crate::core::{Core, UNSIGNED, load_tail};
-use crate::registry::LogHandle;
+use crate::core::{Core, load_tail};
+use crate::registry::{LogHandle, UNSIGNED};
 use crate::status;
 
 /// Most checkpoints of one request.
@@ -34,8 +34,8 @@ pub(crate) fn check(core: &Core, log: &Arc<LogHandle>, notes: &[Bytes]) -> Resul
     })?;
     let mut signed = Vec::new();
     for (place, note) in notes.iter().enumerate() {
-        let head =
-            open(note, &keys, &log.settings.origin).map_err(|problem| status::invalid("checkpoints", problem))?;
+        let opened = open(note, &keys, &log.settings.origin);
+        let (head, _) = opened.map_err(|problem| status::invalid("checkpoints", problem))?;
         signed.push((format!("checkpoint {}", place + 1), head));
     }
     signed.extend(core.shared.anchor.head(name).map(|head| ("the anchor".to_owned(), head)));
@@ -47,11 +47,21 @@ pub(crate) fn check(core: &Core, log: &Arc<LogHandle>, notes: &[Bytes]) -> Resul
     for (what, head) in &signed {
         check_extends(core, &*store, (log, &view), what, *head)?;
     }
-    let mut not_asked = vec!["witnesses: the log has none".to_owned()];
+    let mut not_asked = match &log.watched {
+        None => vec!["witnesses: the log has none".to_owned()],
+        Some(watched) => {
+            let silent = watched.statuses().into_iter().filter(|witness| witness.cosigned_ms == 0);
+            silent.map(|witness| format!("witness {}: it has not answered since the start", witness.name)).collect()
+        }
+    };
     if core.shared.anchor.head(name).is_none() {
         not_asked.push("the anchor: it knows nothing of the log".to_owned());
     }
-    if anchored(core, log, view.head())?.signer.is_none() || core.shared.anchor.is_foreign() {
+    if log.watched.as_ref().is_some_and(|watched| !watched.guard.is_open()) {
+        log.signer()?;
+    }
+    anchored(core, log, view.head())?.signer()?;
+    if core.shared.anchor.is_foreign() {
         return Err(status::precondition(Reason::RollbackGuard, UNSIGNED));
     }
     if notes.is_empty() {
@@ -74,15 +84,16 @@ fn anchored(core: &Core, log: &Arc<LogHandle>, head: TreeHead) -> Result<Arc<Log
     core.log(name)
 }
 
-/// The head that a checkpoint of this log says, if one of its keys signed it.
-fn open(note: &[u8], keys: &[VerifierKey], origin: &str) -> Result<TreeHead, String> {
+/// The head that a checkpoint of this log says, if one of its keys signed it, and the note with these signatures alone.
+pub(crate) fn open(note: &[u8], keys: &[VerifierKey], origin: &str) -> Result<(TreeHead, SignedNote), String> {
     let note = SignedNote::parse(note).map_err(|error| error.to_string())?;
     let checkpoint = Checkpoint::parse_text(note.text()).map_err(|error| error.to_string())?;
     if checkpoint.origin != origin {
         return Err(format!("a checkpoint is of {}, the log is {origin}", checkpoint.origin));
     }
-    note.verify(keys).map_err(|error| error.to_string())?;
-    Ok(checkpoint.head)
+    let lines: Vec<_> = note.verify(keys).map_err(|error| error.to_string())?.into_iter().cloned().collect();
+    let own = assemble_note(note.text(), &lines).and_then(|own| SignedNote::parse(&own));
+    Ok((checkpoint.head, own.map_err(|error| error.to_string())?))
 }
 
 /// Whether the stored log begins with the tree of `signed`.
@@ -101,10 +112,7 @@ fn check_extends(
         );
         return Err(status::rollback_guard(problem, own, signed));
     }
-    let root = match signed.size {
-        TreeSize(0) => TreeHead::empty().root,
-        size => core.shared.nodes.root(store, (log.number, view), size).map_err(status::read)?,
-    };
+    let root = core.shared.nodes.root(store, (log.number, view), signed.size).map_err(status::read)?;
     if root == signed.root {
         return Ok(());
     }

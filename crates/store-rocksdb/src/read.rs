@@ -376,6 +376,19 @@ impl RocksStore {
                     heads.push(values::read_published(key, value)?);
                 }
             }
+            HeadQuery::Below(size) => {
+                let Some(largest) = size.checked_sub(1) else { return Ok(heads) };
+                let mut rows = self.db.raw_iterator_cf(self.family(options::META));
+                rows.seek_for_prev(keys::meta_published(log, largest));
+                while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(&by_size[..5])) {
+                    heads.push(values::read_published(key, value)?);
+                    if heads.len() == heads_max {
+                        break;
+                    }
+                    rows.prev();
+                }
+                rows.status().map_err(unavailable)?;
+            }
         }
         Ok(heads)
     }

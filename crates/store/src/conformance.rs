@@ -189,6 +189,9 @@ impl<S: LogStore> Suite<'_, S> {
         assert_eq!(sizes(HeadQuery::FromTime(2_000), 1), [305]);
         assert_eq!(sizes(HeadQuery::FromTime(u64::MAX), 1), []);
         assert_eq!(sizes(HeadQuery::Latest, 9), [606]);
+        assert_eq!(sizes(HeadQuery::Below(606), 2), [605, 305]);
+        assert_eq!(sizes(HeadQuery::Below(u64::MAX), 9), [606, 605, 305, 5]);
+        assert_eq!(sizes(HeadQuery::Below(5), 9), []);
 
         let mut renewed = self.models[log].heads[1].clone();
         renewed.time_ms = 3_000;

@@ -82,7 +82,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// [`ReadError`].
     fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError>;
 
-    /// Published heads of `log`, oldest first, at most `heads_max`.
+    /// Published heads of `log`, at most `heads_max`; oldest first, unless the query says otherwise.
     ///
     /// # Errors
     ///
@@ -129,6 +129,8 @@ pub enum HeadQuery {
     FromTime(u64),
     /// The newest one.
     Latest,
+    /// Those below this size, newest first.
+    Below(u64),
 }
 
 /// A row of the look-up index. The keys are cut short and, for leaves, hashed under the store's secret:

@@ -2376,7 +2376,9 @@ type LogInfo struct {
 	// is not there it tells the latest published head.
 	Size uint64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	// The seal, a signed note. Empty unless sealed.
-	Seal          []byte `protobuf:"bytes,6,opt,name=seal,proto3" json:"seal,omitempty"`
+	Seal []byte `protobuf:"bytes,6,opt,name=seal,proto3" json:"seal,omitempty"`
+	// Those whom the log asks to cosign its heads. Empty for a log that has none, or is not in memory.
+	Witnesses     []*WitnessStatus `protobuf:"bytes,7,rep,name=witnesses,proto3" json:"witnesses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2453,6 +2455,104 @@ func (x *LogInfo) GetSeal() []byte {
 	return nil
 }
 
+func (x *LogInfo) GetWitnesses() []*WitnessStatus {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
+// How one witness of a log does, as the log tells. What a witness says itself is in the cosignatures of checkpoints.
+type WitnessStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in the log's policy; several keys at one URL are joined by `+`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Size of the largest head that it has cosigned since the server started.
+	Size uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// When it last cosigned a head, POSIX milliseconds by the log's clock; 0: not since the server started.
+	CosignedMs uint64 `protobuf:"varint,3,opt,name=cosigned_ms,json=cosignedMs,proto3" json:"cosigned_ms,omitempty"`
+	// Requests that came to nothing since the server started.
+	Failures uint64 `protobuf:"varint,4,opt,name=failures,proto3" json:"failures,omitempty"`
+	// What was wrong with the last request, for people. Empty if nothing was.
+	Problem string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The operator overruled it: what it says does not keep the log from signing.
+	IsDistrusted  bool `protobuf:"varint,6,opt,name=is_distrusted,json=isDistrusted,proto3" json:"is_distrusted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WitnessStatus) Reset() {
+	*x = WitnessStatus{}
+	mi := &file_logwood_v1_log_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WitnessStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WitnessStatus) ProtoMessage() {}
+
+func (x *WitnessStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_logwood_v1_log_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WitnessStatus.ProtoReflect.Descriptor instead.
+func (*WitnessStatus) Descriptor() ([]byte, []int) {
+	return file_logwood_v1_log_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *WitnessStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WitnessStatus) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *WitnessStatus) GetCosignedMs() uint64 {
+	if x != nil {
+		return x.CosignedMs
+	}
+	return 0
+}
+
+func (x *WitnessStatus) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *WitnessStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *WitnessStatus) GetIsDistrusted() bool {
+	if x != nil {
+		return x.IsDistrusted
+	}
+	return false
+}
+
 type ListLogsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1,000, which is also the default.
@@ -2465,7 +2565,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_logwood_v1_log_proto_msgTypes[32]
+	mi := &file_logwood_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2577,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logwood_v1_log_proto_msgTypes[32]
+	mi := &file_logwood_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2590,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_logwood_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_logwood_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListLogsRequest) GetPageSize() uint32 {
@@ -2518,7 +2618,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_logwood_v1_log_proto_msgTypes[33]
+	mi := &file_logwood_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2630,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logwood_v1_log_proto_msgTypes[33]
+	mi := &file_logwood_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2643,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_logwood_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_logwood_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListLogsResponse) GetLogs() []*LogInfo {
@@ -2570,7 +2670,7 @@ type DescribeLogRequest struct {
 
 func (x *DescribeLogRequest) Reset() {
 	*x = DescribeLogRequest{}
-	mi := &file_logwood_v1_log_proto_msgTypes[34]
+	mi := &file_logwood_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2682,7 @@ func (x *DescribeLogRequest) String() string {
 func (*DescribeLogRequest) ProtoMessage() {}
 
 func (x *DescribeLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logwood_v1_log_proto_msgTypes[34]
+	mi := &file_logwood_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2695,7 @@ func (x *DescribeLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeLogRequest.ProtoReflect.Descriptor instead.
 func (*DescribeLogRequest) Descriptor() ([]byte, []int) {
-	return file_logwood_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_logwood_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DescribeLogRequest) GetLog() string {
@@ -2623,7 +2723,7 @@ type DescribeLogResponse struct {
 
 func (x *DescribeLogResponse) Reset() {
 	*x = DescribeLogResponse{}
-	mi := &file_logwood_v1_log_proto_msgTypes[35]
+	mi := &file_logwood_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2735,7 @@ func (x *DescribeLogResponse) String() string {
 func (*DescribeLogResponse) ProtoMessage() {}
 
 func (x *DescribeLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logwood_v1_log_proto_msgTypes[35]
+	mi := &file_logwood_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2748,7 @@ func (x *DescribeLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeLogResponse.ProtoReflect.Descriptor instead.
 func (*DescribeLogResponse) Descriptor() ([]byte, []int) {
-	return file_logwood_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_logwood_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DescribeLogResponse) GetInfo() *LogInfo {
@@ -2853,14 +2953,23 @@ const file_logwood_v1_log_proto_rawDesc = "" +
 	"\bold_size\x18\x02 \x01(\x04R\aoldSize\x12\x19\n" +
 	"\bnew_size\x18\x03 \x01(\x04R\anewSize\"?\n" +
 	"\x1bGetConsistencyProofResponse\x12 \n" +
-	"\vconsistency\x18\x01 \x03(\fR\vconsistency\"\x9f\x01\n" +
+	"\vconsistency\x18\x01 \x03(\fR\vconsistency\"\xd8\x01\n" +
 	"\aLogInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\tR\x06origin\x12\x14\n" +
 	"\x05vkeys\x18\x03 \x03(\tR\x05vkeys\x12*\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x14.logwood.v1.LogStateR\x05state\x12\x12\n" +
 	"\x04size\x18\x05 \x01(\x04R\x04size\x12\x12\n" +
-	"\x04seal\x18\x06 \x01(\fR\x04seal\"M\n" +
+	"\x04seal\x18\x06 \x01(\fR\x04seal\x127\n" +
+	"\twitnesses\x18\a \x03(\v2\x19.logwood.v1.WitnessStatusR\twitnesses\"\xb3\x01\n" +
+	"\rWitnessStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1f\n" +
+	"\vcosigned_ms\x18\x03 \x01(\x04R\n" +
+	"cosignedMs\x12\x1a\n" +
+	"\bfailures\x18\x04 \x01(\x04R\bfailures\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12#\n" +
+	"\ris_distrusted\x18\x06 \x01(\bR\fisDistrusted\"M\n" +
 	"\x0fListLogsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2915,7 +3024,7 @@ func file_logwood_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_logwood_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_logwood_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_logwood_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_logwood_v1_log_proto_goTypes = []any{
 	(HeadLevel)(0),                      // 0: logwood.v1.HeadLevel
 	(LogState)(0),                       // 1: logwood.v1.LogState
@@ -2951,10 +3060,11 @@ var file_logwood_v1_log_proto_goTypes = []any{
 	(*GetConsistencyProofRequest)(nil),  // 31: logwood.v1.GetConsistencyProofRequest
 	(*GetConsistencyProofResponse)(nil), // 32: logwood.v1.GetConsistencyProofResponse
 	(*LogInfo)(nil),                     // 33: logwood.v1.LogInfo
-	(*ListLogsRequest)(nil),             // 34: logwood.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),            // 35: logwood.v1.ListLogsResponse
-	(*DescribeLogRequest)(nil),          // 36: logwood.v1.DescribeLogRequest
-	(*DescribeLogResponse)(nil),         // 37: logwood.v1.DescribeLogResponse
+	(*WitnessStatus)(nil),               // 34: logwood.v1.WitnessStatus
+	(*ListLogsRequest)(nil),             // 35: logwood.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),            // 36: logwood.v1.ListLogsResponse
+	(*DescribeLogRequest)(nil),          // 37: logwood.v1.DescribeLogRequest
+	(*DescribeLogResponse)(nil),         // 38: logwood.v1.DescribeLogResponse
 }
 var file_logwood_v1_log_proto_depIdxs = []int32{
 	0,  // 0: logwood.v1.SignedTreeHead.level:type_name -> logwood.v1.HeadLevel
@@ -2985,42 +3095,43 @@ var file_logwood_v1_log_proto_depIdxs = []int32{
 	3,  // 25: logwood.v1.GetRangeProofResponse.range_proof:type_name -> logwood.v1.RangeProof
 	2,  // 26: logwood.v1.GetRangeProofResponse.head:type_name -> logwood.v1.SignedTreeHead
 	1,  // 27: logwood.v1.LogInfo.state:type_name -> logwood.v1.LogState
-	33, // 28: logwood.v1.ListLogsResponse.logs:type_name -> logwood.v1.LogInfo
-	33, // 29: logwood.v1.DescribeLogResponse.info:type_name -> logwood.v1.LogInfo
-	2,  // 30: logwood.v1.DescribeLogResponse.head:type_name -> logwood.v1.SignedTreeHead
-	6,  // 31: logwood.v1.LogService.Append:input_type -> logwood.v1.AppendRequest
-	9,  // 32: logwood.v1.LogService.AppendBatch:input_type -> logwood.v1.AppendBatchRequest
-	11, // 33: logwood.v1.LogService.AppendStream:input_type -> logwood.v1.AppendStreamRequest
-	15, // 34: logwood.v1.LogService.GetTreeHead:input_type -> logwood.v1.GetTreeHeadRequest
-	17, // 35: logwood.v1.LogService.ListTreeHeads:input_type -> logwood.v1.ListTreeHeadsRequest
-	19, // 36: logwood.v1.LogService.WatchTreeHeads:input_type -> logwood.v1.WatchTreeHeadsRequest
-	21, // 37: logwood.v1.LogService.GetEntry:input_type -> logwood.v1.GetEntryRequest
-	23, // 38: logwood.v1.LogService.ReadEntries:input_type -> logwood.v1.ReadEntriesRequest
-	25, // 39: logwood.v1.LogService.GetInclusionProof:input_type -> logwood.v1.GetInclusionProofRequest
-	27, // 40: logwood.v1.LogService.GetInclusionProofs:input_type -> logwood.v1.GetInclusionProofsRequest
-	29, // 41: logwood.v1.LogService.GetRangeProof:input_type -> logwood.v1.GetRangeProofRequest
-	31, // 42: logwood.v1.LogService.GetConsistencyProof:input_type -> logwood.v1.GetConsistencyProofRequest
-	34, // 43: logwood.v1.LogService.ListLogs:input_type -> logwood.v1.ListLogsRequest
-	36, // 44: logwood.v1.LogService.DescribeLog:input_type -> logwood.v1.DescribeLogRequest
-	7,  // 45: logwood.v1.LogService.Append:output_type -> logwood.v1.AppendResponse
-	10, // 46: logwood.v1.LogService.AppendBatch:output_type -> logwood.v1.AppendBatchResponse
-	14, // 47: logwood.v1.LogService.AppendStream:output_type -> logwood.v1.AppendStreamResponse
-	16, // 48: logwood.v1.LogService.GetTreeHead:output_type -> logwood.v1.GetTreeHeadResponse
-	18, // 49: logwood.v1.LogService.ListTreeHeads:output_type -> logwood.v1.ListTreeHeadsResponse
-	20, // 50: logwood.v1.LogService.WatchTreeHeads:output_type -> logwood.v1.WatchTreeHeadsResponse
-	22, // 51: logwood.v1.LogService.GetEntry:output_type -> logwood.v1.GetEntryResponse
-	24, // 52: logwood.v1.LogService.ReadEntries:output_type -> logwood.v1.ReadEntriesResponse
-	26, // 53: logwood.v1.LogService.GetInclusionProof:output_type -> logwood.v1.GetInclusionProofResponse
-	28, // 54: logwood.v1.LogService.GetInclusionProofs:output_type -> logwood.v1.GetInclusionProofsResponse
-	30, // 55: logwood.v1.LogService.GetRangeProof:output_type -> logwood.v1.GetRangeProofResponse
-	32, // 56: logwood.v1.LogService.GetConsistencyProof:output_type -> logwood.v1.GetConsistencyProofResponse
-	35, // 57: logwood.v1.LogService.ListLogs:output_type -> logwood.v1.ListLogsResponse
-	37, // 58: logwood.v1.LogService.DescribeLog:output_type -> logwood.v1.DescribeLogResponse
-	45, // [45:59] is the sub-list for method output_type
-	31, // [31:45] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	34, // 28: logwood.v1.LogInfo.witnesses:type_name -> logwood.v1.WitnessStatus
+	33, // 29: logwood.v1.ListLogsResponse.logs:type_name -> logwood.v1.LogInfo
+	33, // 30: logwood.v1.DescribeLogResponse.info:type_name -> logwood.v1.LogInfo
+	2,  // 31: logwood.v1.DescribeLogResponse.head:type_name -> logwood.v1.SignedTreeHead
+	6,  // 32: logwood.v1.LogService.Append:input_type -> logwood.v1.AppendRequest
+	9,  // 33: logwood.v1.LogService.AppendBatch:input_type -> logwood.v1.AppendBatchRequest
+	11, // 34: logwood.v1.LogService.AppendStream:input_type -> logwood.v1.AppendStreamRequest
+	15, // 35: logwood.v1.LogService.GetTreeHead:input_type -> logwood.v1.GetTreeHeadRequest
+	17, // 36: logwood.v1.LogService.ListTreeHeads:input_type -> logwood.v1.ListTreeHeadsRequest
+	19, // 37: logwood.v1.LogService.WatchTreeHeads:input_type -> logwood.v1.WatchTreeHeadsRequest
+	21, // 38: logwood.v1.LogService.GetEntry:input_type -> logwood.v1.GetEntryRequest
+	23, // 39: logwood.v1.LogService.ReadEntries:input_type -> logwood.v1.ReadEntriesRequest
+	25, // 40: logwood.v1.LogService.GetInclusionProof:input_type -> logwood.v1.GetInclusionProofRequest
+	27, // 41: logwood.v1.LogService.GetInclusionProofs:input_type -> logwood.v1.GetInclusionProofsRequest
+	29, // 42: logwood.v1.LogService.GetRangeProof:input_type -> logwood.v1.GetRangeProofRequest
+	31, // 43: logwood.v1.LogService.GetConsistencyProof:input_type -> logwood.v1.GetConsistencyProofRequest
+	35, // 44: logwood.v1.LogService.ListLogs:input_type -> logwood.v1.ListLogsRequest
+	37, // 45: logwood.v1.LogService.DescribeLog:input_type -> logwood.v1.DescribeLogRequest
+	7,  // 46: logwood.v1.LogService.Append:output_type -> logwood.v1.AppendResponse
+	10, // 47: logwood.v1.LogService.AppendBatch:output_type -> logwood.v1.AppendBatchResponse
+	14, // 48: logwood.v1.LogService.AppendStream:output_type -> logwood.v1.AppendStreamResponse
+	16, // 49: logwood.v1.LogService.GetTreeHead:output_type -> logwood.v1.GetTreeHeadResponse
+	18, // 50: logwood.v1.LogService.ListTreeHeads:output_type -> logwood.v1.ListTreeHeadsResponse
+	20, // 51: logwood.v1.LogService.WatchTreeHeads:output_type -> logwood.v1.WatchTreeHeadsResponse
+	22, // 52: logwood.v1.LogService.GetEntry:output_type -> logwood.v1.GetEntryResponse
+	24, // 53: logwood.v1.LogService.ReadEntries:output_type -> logwood.v1.ReadEntriesResponse
+	26, // 54: logwood.v1.LogService.GetInclusionProof:output_type -> logwood.v1.GetInclusionProofResponse
+	28, // 55: logwood.v1.LogService.GetInclusionProofs:output_type -> logwood.v1.GetInclusionProofsResponse
+	30, // 56: logwood.v1.LogService.GetRangeProof:output_type -> logwood.v1.GetRangeProofResponse
+	32, // 57: logwood.v1.LogService.GetConsistencyProof:output_type -> logwood.v1.GetConsistencyProofResponse
+	36, // 58: logwood.v1.LogService.ListLogs:output_type -> logwood.v1.ListLogsResponse
+	38, // 59: logwood.v1.LogService.DescribeLog:output_type -> logwood.v1.DescribeLogResponse
+	46, // [46:60] is the sub-list for method output_type
+	32, // [32:46] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_logwood_v1_log_proto_init() }
@@ -3061,7 +3172,7 @@ func file_logwood_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logwood_v1_log_proto_rawDesc), len(file_logwood_v1_log_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

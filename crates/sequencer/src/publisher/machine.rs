@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use logwood_merkle::{TreeHead, TreeSize};
 use logwood_store::{HeadSignature, LogNumber, PublishedHead};
 
-use super::{Action, BatchId, Event, HeadTime, Now, Publication, PublisherSettings, Step, Thinning, may_be_seen};
+use super::{Action, BatchId, Event, HeadTime, Now, Publication, PublisherSettings, Step, Thinning, may_be_seen, note};
 
 /// Most heads of one batch. With four post-quantum signatures each, that is 10 MiB of a round.
 pub const BATCH_HEADS_MAX: usize = 1_024;
+
+/// Most heads of one log that late cosignatures wait for. Beyond that those of the oldest are dropped: a later head has
+/// been cosigned meanwhile, which says as much.
+const LATE_HEADS_MAX: usize = 64;
 
 /// Longest wait between two attempts after failures, in milliseconds.
 const RETRY_MS_MAX: u64 = 30_000;
@@ -37,6 +41,8 @@ struct Batch {
 #[derive(Debug)]
 struct Log {
     renews: bool,
+    /// Has witnesses.
+    asks: bool,
     /// The newest signed head, and its signature.
     released: Option<(TreeHead, HeadSignature)>,
     /// The newest head that may be seen.
@@ -52,6 +58,10 @@ struct Log {
     retry_ms: u64,
     /// Somebody waits.
     wanted: bool,
+    /// Cosignatures that came late, by the size of the head that they are of.
+    late: BTreeMap<TreeSize, (TreeHead, Vec<HeadSignature>)>,
+    /// Those that are being added to their head.
+    amending: Option<(TreeHead, Vec<HeadSignature>)>,
 }
 
 /// How far a publication has come.
@@ -63,6 +73,10 @@ enum Phase {
         time_ms: u64,
         signature: HeadSignature,
     },
+    /// The witnesses are asked.
+    Asking(Publication),
+    /// Late cosignatures are added to a head that was served before.
+    Amending,
     Ready(Publication),
     Storing(PublishedHead),
     /// In the history, not in the anchor.
@@ -89,7 +103,9 @@ impl Publisher {
     /// Takes note of what happened. Outcomes of batches from before a [`Event::Reset`] are ignored.
     pub fn handle(&mut self, event: Event, now: Now) {
         match event {
-            Event::Loaded { log, renews, stored, anchored } => self.load(log, renews, stored, anchored, now),
+            Event::Loaded { log, renews, asks, stored, anchored } => {
+                self.load(log, (renews, asks), stored, anchored, now);
+            }
             Event::Released { log, head, signature } => {
                 if let Some(log) = self.logs.get_mut(&log) {
                     log.released = Some((head, signature));
@@ -103,10 +119,25 @@ impl Publisher {
             }
             Event::Prepared { log, signatures, history } => {
                 if let Some(found) = self.logs.get_mut(&log) {
-                    found.prepared(log, signatures, &history);
+                    self.actions.extend(found.prepared(log, signatures, &history));
                 }
             }
-            Event::NotPrepared { log } => self.failed(log, Step::Prepare, now),
+            Event::Asked { log, head, signatures } => {
+                if let Some(log) = self.logs.get_mut(&log) {
+                    log.asked(head, signatures);
+                }
+            }
+            Event::Cosigned { log, head, signatures } => {
+                if let Some(log) = self.logs.get_mut(&log) {
+                    log.is_late(head, signatures);
+                }
+            }
+            Event::Amended { log, head } => {
+                if let Some(found) = self.logs.get_mut(&log) {
+                    found.amended(log, head);
+                }
+            }
+            Event::NotPrepared { log } | Event::NotAmended { log } => self.failed(log, Step::Prepare, now),
             Event::Stored { batch } => {
                 for log in Batch::end(&mut self.storing, batch) {
                     self.stored(log, now);
@@ -143,7 +174,7 @@ impl Publisher {
         self.logs.get(&log).is_some_and(|log| {
             let released = log.released.as_ref().map(|(head, _)| *head);
             let is_published = released.is_none() || released == log.served;
-            is_published && !log.renews && !log.wanted && matches!(log.phase, Phase::Idle)
+            is_published && !log.renews && !log.asks && !log.wanted && matches!(log.phase, Phase::Idle)
         })
     }
 
@@ -153,6 +184,7 @@ impl Publisher {
             // Anchor before store: what is stored must not wait behind the next tick's writes.
             self.anchor(now);
             self.store();
+            self.amend(now);
             self.take(now);
         }
         std::mem::take(&mut self.actions)
@@ -168,13 +200,14 @@ impl Publisher {
     fn load(
         &mut self,
         number: LogNumber,
-        renews: bool,
+        (renews, asks): (bool, bool),
         stored: Option<PublishedHead>,
         anchored: Option<TreeHead>,
         now: Now,
     ) {
         let mut log = Log {
             renews,
+            asks,
             released: None,
             served: None,
             phase: Phase::Idle,
@@ -184,6 +217,8 @@ impl Publisher {
             failures: 0,
             retry_ms: 0,
             wanted: false,
+            late: BTreeMap::new(),
+            amending: None,
         };
         if let Some(stored) = stored {
             if may_be_seen(&stored, anchored) {
@@ -206,6 +241,15 @@ impl Publisher {
             let due = log.wanted || (now.elapsed_ms >= log.retry_ms && (ticked || log.failures > 0));
             if due && (log.has_grown() || log.is_stale(refresh_ms, now)) {
                 self.actions.extend(log.take(number, now));
+            }
+        }
+    }
+
+    /// Adds late cosignatures to heads that were served, one head a log at a time.
+    fn amend(&mut self, now: Now) {
+        for (&number, log) in &mut self.logs {
+            if now.elapsed_ms >= log.retry_ms {
+                self.actions.extend(log.amend(number));
             }
         }
     }
@@ -259,9 +303,10 @@ impl Publisher {
     fn stored(&mut self, number: LogNumber, now: Now) {
         let Some(log) = self.logs.get_mut(&number) else { return };
         let Phase::Storing(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
-        let is_renewal = log.served.is_some_and(|served| served == head.head);
-        log.phase = if is_renewal { Phase::Anchoring(head) } else { Phase::Stored(head) };
-        if is_renewal {
+        // Renewed or amended: it is in the anchor.
+        let was_served = log.was_served(head.head);
+        log.phase = if was_served { Phase::Anchoring(head) } else { Phase::Stored(head) };
+        if was_served {
             self.serve(number, now);
         }
     }
@@ -270,8 +315,12 @@ impl Publisher {
     fn serve(&mut self, number: LogNumber, now: Now) {
         let Some(log) = self.logs.get_mut(&number) else { return };
         let Phase::Anchoring(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
-        log.served = Some(head.head);
-        log.published_ms = now.elapsed_ms;
+        if log.amending.take().is_none() {
+            log.published_ms = now.elapsed_ms;
+        }
+        if log.served.is_none_or(|served| served.size < head.head.size) {
+            log.served = Some(head.head);
+        }
         (log.failures, log.retry_ms) = (0, 0);
         // Whoever waits for a head that a round has signed meanwhile goes on waiting.
         log.wanted &= log.has_grown();
@@ -284,9 +333,17 @@ impl Publisher {
         let Some(log) = self.logs.get_mut(&number) else { return };
         log.phase = match std::mem::replace(&mut log.phase, Phase::Idle) {
             Phase::Anchoring(head) => Phase::Stored(head),
-            Phase::Idle | Phase::Preparing { .. } | Phase::Ready(_) | Phase::Storing(_) => Phase::Idle,
             stored @ Phase::Stored(_) => stored,
+            Phase::Idle
+            | Phase::Preparing { .. }
+            | Phase::Asking(_)
+            | Phase::Amending
+            | Phase::Ready(_)
+            | Phase::Storing(_) => Phase::Idle,
         };
+        if let Some((head, signatures)) = log.amending.take() {
+            log.is_late(head, signatures);
+        }
         // What was to be thinned may be there still.
         log.thinning = Thinning::default();
         log.wanted = false;
@@ -321,6 +378,11 @@ impl Log {
         self.released.as_ref().is_some_and(|(head, _)| served.is_none_or(|served| head.size > served))
     }
 
+    /// Whether a head of this size was served, so that it is in the anchor.
+    fn was_served(&self, head: TreeHead) -> bool {
+        self.served.is_some_and(|served| served.size >= head.size)
+    }
+
     /// Whether the newest head's signatures should be renewed.
     fn is_stale(&self, refresh_ms: u64, now: Now) -> bool {
         self.renews && refresh_ms > 0 && self.released.is_some() && now.elapsed_ms >= self.published_ms + refresh_ms
@@ -338,14 +400,71 @@ impl Log {
         Some(Action::Prepare { log: number, head, time_ms, history })
     }
 
-    fn prepared(&mut self, number: LogNumber, signatures: Vec<HeadSignature>, history: &[Vec<HeadTime>; 2]) {
+    /// Step 3, if the log has witnesses.
+    fn prepared(
+        &mut self,
+        number: LogNumber,
+        signatures: Vec<HeadSignature>,
+        history: &[Vec<HeadTime>; 2],
+    ) -> Option<Action> {
         let Phase::Preparing { head, time_ms, signature } = std::mem::replace(&mut self.phase, Phase::Idle) else {
-            return;
+            return None;
         };
         let TreeSize(newest) = head.size;
         let thinned = self.thinning.thin(history, newest, time_ms);
         let signatures = [vec![signature], signatures].concat();
         let head = PublishedHead { head, time_ms, signatures };
-        self.phase = Phase::Ready(Publication { log: number, head, thinned });
+        let publication = Publication { log: number, head: head.clone(), thinned };
+        if !self.asks {
+            self.phase = Phase::Ready(publication);
+            return None;
+        }
+        self.phase = Phase::Asking(publication);
+        Some(Action::Ask { log: number, head })
+    }
+
+    fn asked(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Asking(mut publication) if publication.head.head == head => {
+                note::merge(&mut publication.head.signatures, signatures);
+                self.phase = Phase::Ready(publication);
+            }
+            // An answer to what was asked before a reload: its cosignatures are good all the same.
+            other => {
+                self.phase = other;
+                self.is_late(head, signatures);
+            }
+        }
+    }
+
+    /// Keeps cosignatures for a head until it is served and they can be added to it.
+    fn is_late(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
+        if signatures.is_empty() {
+            return;
+        }
+        let (_, known) = self.late.entry(head.size).or_insert((head, Vec::new()));
+        note::merge(known, signatures);
+        if self.late.len() > LATE_HEADS_MAX {
+            self.late.pop_first();
+        }
+    }
+
+    fn amend(&mut self, number: LogNumber) -> Option<Action> {
+        if !matches!(self.phase, Phase::Idle) {
+            return None;
+        }
+        let served = self.served?;
+        let (head, signatures) = self.late.first_entry().filter(|late| *late.key() <= served.size)?.remove();
+        self.phase = Phase::Amending;
+        self.amending = Some((head, signatures.clone()));
+        Some(Action::Amend { log: number, head, signatures })
+    }
+
+    fn amended(&mut self, number: LogNumber, head: Option<PublishedHead>) {
+        if let Phase::Amending = self.phase {
+            let publication = |head| Phase::Ready(Publication { log: number, head, thinned: Vec::new() });
+            self.phase = head.map_or(Phase::Idle, publication);
+            self.amending.take_if(|_| matches!(self.phase, Phase::Idle));
+        }
     }
 }

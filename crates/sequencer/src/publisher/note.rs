@@ -6,6 +6,9 @@ use logwood_note::{Checkpoint, KeyError, KeyId, KeyName, NoteError, NoteSignatur
 use logwood_store::{HeadSignature, PublishedHead};
 use thiserror::Error;
 
+/// Most signatures of a head: what the store takes.
+const SIGNATURES_MAX: usize = 64;
+
 /// A timestamp and a signature of ML-DSA-44 (C2SP tlog-cosignature, "Format"; FIPS 204 §4).
 const COSIGNATURE_BYTES: usize = 8 + 2_420;
 
@@ -45,8 +48,8 @@ pub fn checkpoint_text(origin: &str, head: TreeHead) -> String {
 #[must_use]
 pub fn time_is_cosigned(origin: &str, head: &PublishedHead) -> bool {
     head.signatures.iter().any(|line| {
-        let seconds = line.signature.first_chunk().map(|seconds| u64::from_be_bytes(*seconds));
-        line.name == origin && line.signature.len() == COSIGNATURE_BYTES && seconds == Some(head.time_ms / 1_000)
+        let is_cosignature = line.name == origin && line.signature.len() == COSIGNATURE_BYTES;
+        is_cosignature && seconds(line) == Some(head.time_ms / 1_000)
     })
 }
 
@@ -57,6 +60,23 @@ pub fn time_is_cosigned(origin: &str, head: &PublishedHead) -> bool {
 /// [`NoteError`] if it is no well-formed note.
 pub fn signatures(note: &[u8]) -> Result<Vec<HeadSignature>, NoteError> {
     Ok(SignedNote::parse(note)?.signatures().iter().map(stored).collect())
+}
+
+/// Adds cosignatures to those of a head. One of a key that is there already replaces it if it is not older: a
+/// cosignature begins with its time (C2SP tlog-cosignature, "Format"). What is beyond 64 signatures is left out.
+pub fn merge(signatures: &mut Vec<HeadSignature>, added: Vec<HeadSignature>) {
+    for line in added {
+        let place = signatures.iter().position(|other| other.name == line.name && other.key_id == line.key_id);
+        match place {
+            Some(place) if seconds(&signatures[place]) <= seconds(&line) => signatures[place] = line,
+            None if signatures.len() < SIGNATURES_MAX => signatures.push(line),
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn seconds(line: &HeadSignature) -> Option<u64> {
+    line.signature.first_chunk().map(|seconds| u64::from_be_bytes(*seconds))
 }
 
 /// A signature line as it is stored.
@@ -96,6 +116,21 @@ mod tests {
         assert!(!covered("example.org/other", vec![line(5)]), "somebody else's");
         let signing = SigningKey::from_seed(name, &[7; 32]).expect("a key");
         assert!(!covered(name, signatures(&sign_checkpoint(&signing, name, &head)).expect("a note")), "says no time");
+    }
+
+    #[test]
+    fn a_later_cosignature_replaces_its_keys_and_an_older_one_does_not() {
+        let line = |name: &str, seconds: u64| {
+            let signature = Bytes::from([&seconds.to_be_bytes()[..], b"signature"].concat());
+            HeadSignature { name: name.into(), key_id: 1, signature }
+        };
+        let mut signatures = vec![line("log", 5), line("a", 5)];
+        merge(&mut signatures, vec![line("a", 4), line("b", 3)]);
+        assert_eq!(signatures, [line("log", 5), line("a", 5), line("b", 3)]);
+        merge(&mut signatures, vec![line("b", 9), line("a", 6)]);
+        assert_eq!(signatures, [line("log", 5), line("a", 6), line("b", 9)], "each in its place");
+        merge(&mut signatures, (0..100).map(|number| line(&format!("w{number}"), 1)).collect());
+        assert_eq!(signatures.len(), SIGNATURES_MAX, "no more than the store takes");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::{HeaderMap, StatusCode};
 use logwood_merkle::{LeafIndex, TILE_WIDTH, TileId, TilePath};
+use logwood_sequencer::Level;
 use logwood_store::bundle::Bundle;
 use logwood_store::{BUNDLE_ENTRIES, LogQuery, LogState};
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ impl AsRef<[u8]> for Leased {
 
 /// The newest published checkpoint, kept no longer than until there may be a newer one.
 pub(super) fn checkpoint(core: &Core, log: &LogHandle, headers: &HeaderMap) -> Answer {
-    let Some(published) = log.published.borrow().clone() else { return not_found() };
+    let Some(published) = log.newest(Level::Published).borrow().clone() else { return not_found() };
     let cache = until_published(core);
     Meta::plain(TEXT, cache, Some(Validator::of(&published.note))).answer(headers, published.note.clone())
 }

@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use logwood_proto::v1::WitnessStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{LOGS_SHOWN_MAX, Metrics};
+use super::{LOGS_SHOWN_MAX, Metrics, WITNESSES_SHOWN_MAX, label};
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::registry::LogHandle;
@@ -44,6 +46,8 @@ pub(super) struct LogSample {
     pub(super) published_ms: u64,
     /// How long ago the newest published head was taken, if there is something to publish; else 0.
     pub(super) publish_age_ms: u64,
+    /// If the log has witnesses: entries under the largest head with a quorum, and how each does.
+    pub(super) witnessed: Option<(u64, Vec<WitnessStatus>)>,
 }
 
 impl LogSample {
@@ -53,7 +57,11 @@ impl LogSample {
         let (published_size, published_ms) =
             published.map_or((0, 0), |published| (published.head.size.0, published.time_ms));
         let publish_age_ms = if size > published_size { now_ms.saturating_sub(published_ms) } else { 0 };
-        Self { name: log.settings.name.clone(), size, published_size, published_ms, publish_age_ms }
+        let witnessed = log.watched.as_ref().map(|watched| {
+            let size = log.witnessed.borrow().as_ref().map_or(0, |witnessed| witnessed.head.size.0);
+            (size, watched.statuses())
+        });
+        Self { name: log.settings.name.clone(), size, published_size, published_ms, publish_age_ms, witnessed }
     }
 }
 
@@ -130,10 +138,40 @@ fn gauges(snapshot: &Snapshot) -> Registry {
     registry.register_with_unit("log_published_timestamp", help, Unit::Seconds, time);
     let help = "How long ago that was, if there are entries that are not published yet; else 0";
     registry.register_with_unit("log_publish_age", help, Unit::Seconds, age);
+    witnesses(&mut registry, &snapshot.shown);
     registry
 }
 
+fn witnesses(registry: &mut Registry, shown: &[LogSample]) {
+    let (witnessed, cosigned) = (LogFamily::<Amount>::default(), Family::<WitnessLabels, Amount>::default());
+    let (time, failures) = (Family::<WitnessLabels, Seconds>::default(), Family::<WitnessLabels, Counter>::default());
+    for log in shown {
+        let Some((size, statuses)) = &log.witnessed else { continue };
+        witnessed.get_or_create(&LogLabel { log: log.name.clone() }).set(*size);
+        for status in statuses.iter().take(WITNESSES_SHOWN_MAX) {
+            let labels = WitnessLabels { log: log.name.clone(), witness: label(&status.name) };
+            cosigned.get_or_create(&labels).set(status.size);
+            time.get_or_create(&labels).set(seconds(status.cosigned_ms));
+            failures.get_or_create(&labels).inc_by(status.failures);
+        }
+    }
+    let help = "Entries under the largest head with a quorum of the log's witnesses";
+    registry.register("log_witnessed_entries", help, witnessed);
+    let help = "Entries under the largest head that the witness cosigned since the start";
+    registry.register("witness_cosigned_entries", help, cosigned);
+    let help = "When the witness last cosigned a head of the log, POSIX time; 0: not since the start";
+    registry.register_with_unit("witness_cosigned_timestamp", help, Unit::Seconds, time);
+    registry.register("witness_failures", "Requests to the witness that came to nothing", failures);
+}
+
 type LogFamily<M> = Family<LogLabel, M>;
+
+/// The witness that a metric is of, and the log that it was asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WitnessLabels {
+    log: String,
+    witness: String,
+}
 
 /// The log that a gauge is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

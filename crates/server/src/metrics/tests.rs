@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use logwood_proto::v1::WitnessStatus;
+
 use super::scrape::{LogSample, Snapshot};
 use super::*;
 
@@ -31,6 +33,7 @@ fn text() -> String {
         published_size: 2,
         published_ms: 1_500,
         publish_age_ms: 250,
+        witnessed: Some((2, vec![WitnessStatus { name: "w \"1\"".into(), ..WitnessStatus::default() }])),
     });
     Metrics::new().text(&Snapshot { logs: 2, shown: shown.into(), ..Snapshot::default() })
 }

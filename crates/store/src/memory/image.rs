@@ -142,6 +142,7 @@ impl Image {
             HeadQuery::FromSize(size) => log.heads.range(size..).map(|(_, head)| head).collect(),
             HeadQuery::FromTime(time_ms) => by_time.into_iter().filter(|head| head.time_ms >= time_ms).collect(),
             HeadQuery::Latest => log.heads.values().next_back().into_iter().collect(),
+            HeadQuery::Below(size) => log.heads.range(..size).rev().map(|(_, head)| head).collect(),
         };
         chosen.into_iter().take(heads_max).cloned().collect()
     }
