@@ -145,7 +145,8 @@ pub(crate) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
             for whom in answer.iter().flat_map(|answer| &answer.not_asked) {
                 eprintln!("logwood: not asked for what the log may have signed: {whom}");
             }
-            done(&admin, answer.map(|answer| answer.info))?;
+            // A file that is no checkpoint of the log is not a wrong use of the command.
+            show(&admin, answer.map_err(|status| anyhow::anyhow!(reason(&status)))?.info)?;
         }
         LogsCommand::Seal(admin) => {
             let request = SealLogRequest { log: admin.log.clone() };
@@ -200,15 +201,22 @@ async fn connect_admin(socket: &Path) -> anyhow::Result<AdminServiceClient<tonic
 
 /// Prints the log as it is now, or the server's reason.
 fn done(admin: &AdminArgs, answer: Result<Option<LogInfo>, tonic::Status>) -> anyhow::Result<()> {
-    let info = answer.map_err(|status| refused(&status))?;
+    show(admin, answer.map_err(|status| refused(&status))?)
+}
+
+fn show(admin: &AdminArgs, info: Option<LogInfo>) -> anyhow::Result<()> {
     let info = info.context("the server's answer describes no log")?;
     describe(&info_json(&info), admin.json)
 }
 
 /// The server's reason. Arguments that it refuses are ones that the command line gave.
 fn refused(status: &tonic::Status) -> anyhow::Error {
-    let problem = format!("{} ({:?})", status.message(), status.code());
+    let problem = reason(status);
     if status.code() == tonic::Code::InvalidArgument { Usage { problem }.into() } else { anyhow::anyhow!(problem) }
+}
+
+fn reason(status: &tonic::Status) -> String {
+    format!("{} ({:?})", status.message(), status.code())
 }
 
 fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
