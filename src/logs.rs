@@ -248,14 +248,17 @@ fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn info_json(info: &LogInfo) -> Value {
-    json!({
+    let mut value = json!({
         "name": info.name,
         "origin": info.origin,
         "vkeys": info.vkeys,
         "size": info.size,
         "state": state(info),
-        "witnesses": info.witnesses.iter().map(witness_json).collect::<Vec<_>>(),
-    })
+    });
+    if !info.witnesses.is_empty() {
+        value["witnesses"] = info.witnesses.iter().map(witness_json).collect();
+    }
+    value
 }
 
 fn witness_json(witness: &WitnessStatus) -> Value {

@@ -60,10 +60,35 @@ pub(crate) fn run(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     }
     if index_is_due {
         let rebuilt = rebuild_index(&db, args.accept_loss)?;
-        let frozen = if rebuilt.evidence.is_some() { freeze_all(&db)? } else { 0 };
+        let lost = unfrozen(&db)?;
+        let frozen = if lost.is_empty() { 0 } else { freeze_all(&db)? };
+        for copy in lost {
+            std::fs::write(copy.join(FROZEN), "").context("cannot note that the logs are frozen")?;
+        }
         report_rebuilt(args.json, &rebuilt, frozen)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// In a copy under `db/lost`: the logs that lost entries by that repair are frozen. It is made last, so that a repair
+/// that was interrupted goes on, and a server does not start in between.
+const FROZEN: &str = "frozen";
+
+/// The copies of repairs that accepted a loss and did not end.
+pub(crate) fn unfrozen(db: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let copies = match std::fs::read_dir(db.join("lost")) {
+        Ok(copies) => copies,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context("cannot read db/lost"),
+    };
+    let mut unfrozen = Vec::new();
+    for copy in copies {
+        let path = copy.context("cannot read db/lost")?.path();
+        if path.is_dir() && !path.join(FROZEN).exists() {
+            unfrozen.push(path);
+        }
+    }
+    Ok(unfrozen)
 }
 
 /// Freezes every log that takes entries: it may have signed heads of entries that are gone. Answers how many.

@@ -150,6 +150,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 /// Opens the store in the data directory `data`. If the settings say so, a damaged last record is cut off first.
 fn open(data: &Path, anchor: Option<&Path>, torn_tail: TornTail) -> anyhow::Result<RocksStore> {
     let db = data.join("db");
+    if !repair::unfrozen(&db)?.is_empty() {
+        anyhow::bail!("a repair that accepts a loss was interrupted: run `logwood repair --rebuild-index` again");
+    }
     match RocksStore::open(&db) {
         Err(OpenError::TornTail { .. }) if torn_tail == TornTail::Repair => {
             let dropped = repair::drop_torn_tail(&db, &anchor::read(data, anchor)?, false)?;

@@ -254,8 +254,12 @@ fn an_operator_who_rewrites_an_entry_is_caught_with_evidence() {
     copy(&data, &honest);
     forge::rewrite(&data, &forged).expect("forged");
 
-    // Two heads of one size.
+    // Two heads of one size. The operator has done away with the anchor, and says that it is no matter.
     let liar = Server::start(&forged, 0, &[]);
+    let socket = forged.join("admin.sock");
+    let thawed = Command::new(LOGWOOD).args(["logs", "thaw", "default", "--admin"]).arg(socket).output();
+    assert_exit(&thawed.expect("the command runs"), 0, "");
+    while raw::get(&liar.http, "/logs/default/checkpoint").status != 200 {}
     let caught = once(dir.path(), &vkey, &[&tiles(&liar)], &["--check-only"]);
     assert_exit(&caught, 3, "alarm: split-view");
     let [file] = &files(dir.path(), "evidence-a")[..] else { panic!("one file of kind a") };

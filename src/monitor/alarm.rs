@@ -170,6 +170,11 @@ impl Alarms {
         let key = (alarm.kind, alarm.subject.clone());
         let is_new = !self.known.contains(&key);
         if !self.current.insert(key) || !is_new {
+            // It was told without a proof, perhaps. The name of the file is that of its bytes: the same one is one file.
+            if let Some((evidence, sentence)) = proof {
+                let value = json!({ "alarm": alarm.kind.name(), "subject": alarm.subject, "proved": sentence });
+                let _ = self.keep(&alarm, Some(evidence), &value);
+            }
             return;
         }
         self.status.alarm(alarm.kind.name());

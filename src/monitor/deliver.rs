@@ -96,9 +96,9 @@ impl<'a> Deliverer<'a> {
         Ok(Self { args, client: builder.build().context("cannot set up HTTP")?, out })
     }
 
-    /// Bytes of the file of entries that are good; 0 without one.
-    pub(super) fn out_bytes(&self) -> u64 {
-        self.out.as_ref().map_or(0, |out| out.bytes)
+    /// Bytes of the file of entries that are good, if there is one.
+    pub(super) fn out_bytes(&self) -> Option<u64> {
+        self.out.as_ref().map(|out| out.bytes)
     }
 
     /// Delivers the entries of `batch` in order. Gives how many are confirmed, from the first on, and why not all.

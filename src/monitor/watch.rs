@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use indicatif::ProgressBar;
-use logwood_merkle::{CompactRange, TreeSize};
+use logwood_merkle::{CompactRange, TreeHead, TreeSize};
 use logwood_monitor::failure::{Failure, Problem};
 use logwood_monitor::follow::{self, Relation, SignedHead, Verdict};
 use logwood_monitor::source::Source;
@@ -56,6 +56,8 @@ pub(super) struct View {
     pub(super) source: Source,
     /// The last head that is of the one history.
     pub(super) seen: Option<SignedHead>,
+    /// The known head that `seen` was shown to be of one history with. Of a later one it is shown anew.
+    seen_beside: Option<TreeHead>,
     /// Since when it shows a head that nobody can prove.
     ahead_since: Option<Instant>,
 }
@@ -98,7 +100,10 @@ impl<'a> Watch<'a> {
         (alarms, status): (Alarms, Arc<Status>),
         stopping: &'a AtomicBool,
     ) -> Self {
-        let views = sources.into_iter().map(|source| View { source, seen: None, ahead_since: None }).collect();
+        let views = sources
+            .into_iter()
+            .map(|source| View { source, seen: None, seen_beside: None, ahead_since: None })
+            .collect();
         let (bar, histories) = (ProgressBar::hidden(), BTreeMap::new());
         Self { plan, views, state, file, deliverer, alarms, status, stopping, bar, histories }
     }
@@ -189,7 +194,9 @@ impl<'a> Watch<'a> {
         };
         let known = self.state.logs[log].known.clone();
         self.check_rollback(index, &known, &head).await;
-        let is_seen = self.views[index].seen.as_ref().is_some_and(|seen| seen.head == head.head);
+        let view = &self.views[index];
+        let is_seen =
+            view.seen.as_ref().is_some_and(|seen| seen.head == head.head) && view.seen_beside == Some(known.head);
         let outcome = match follow::relate(&known, &head) {
             Relation::Agree => Outcome::Extends,
             Relation::Differ(evidence) => Outcome::Forked(evidence),
@@ -243,6 +250,8 @@ impl<'a> Watch<'a> {
 
     /// Notes what a source showed, once that is of the one history.
     fn show(&mut self, index: usize, head: SignedHead) {
+        let known = self.state.logs.iter().find(|log| log.known.origin == head.origin);
+        self.views[index].seen_beside = known.map(|log| log.known.head);
         let source = &self.views[index].source.name;
         match self.state.shown.iter_mut().find(|shown| shown.source == *source && shown.origin == head.origin) {
             Some(shown) => shown.size = shown.size.max(head.head.size.0),
@@ -349,7 +358,10 @@ impl<'a> Watch<'a> {
     }
 
     pub(super) fn save(&mut self) -> anyhow::Result<()> {
-        self.state.out_bytes = self.deliverer.out_bytes();
+        // A round without a file of entries says nothing of the one that an earlier round wrote.
+        if let Some(out_bytes) = self.deliverer.out_bytes() {
+            self.state.out_bytes = out_bytes;
+        }
         self.file.save(&self.state)
     }
 

@@ -386,6 +386,11 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
     for record in records {
         let info = match core.shared.registry.by_number(record.number) {
             Some(log) => Core::info(&log),
+            // Which of its heads has a quorum is known once it is loaded.
+            None if core.publishing.acknowledge(&record.settings.name) == Level::Witnessed => {
+                let log = core.log(&record.settings.name)?;
+                Core::info(&log)
+            }
             None => unloaded(core, &*store, record)?,
         };
         if !fits(core, &mut bytes, &info) {

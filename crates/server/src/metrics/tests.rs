@@ -35,7 +35,9 @@ fn text() -> String {
         publish_age_ms: 250,
         witnessed: Some((2, vec![WitnessStatus { name: "w \"1\"".into(), ..WitnessStatus::default() }])),
     });
-    Metrics::new().text(&Snapshot { logs: 2, shown: shown.into(), ..Snapshot::default() })
+    let metrics = Metrics::new();
+    metrics.witness_answered("w", Duration::from_millis(3));
+    metrics.text(&Snapshot { logs: 2, shown: shown.into(), ..Snapshot::default() })
 }
 
 #[test]

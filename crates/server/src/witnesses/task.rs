@@ -24,6 +24,9 @@ use crate::clock::now_ms;
 use crate::publisher::ToPublisher;
 use crate::writer::Shared;
 
+/// How long after a failure a witness is asked again for what it cosigned last.
+const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
+
 /// A head for the witnesses.
 pub(super) struct Offer {
     pub(super) head: TreeHead,
@@ -140,6 +143,10 @@ impl Task {
     async fn offer(&mut self, Offer { head, checkpoint, is_awaited }: Offer) {
         if is_awaited {
             self.awaited = Some((head, Vec::new()));
+        }
+        if head.size < self.offered {
+            // They were asked for a larger one, and an honest witness goes back to no smaller one.
+            return self.asked(head).await;
         }
         self.offered = head.size;
         self.handle(Event::Offered { head, checkpoint });
@@ -265,15 +272,9 @@ impl Task {
     /// the log's tree holds what the witness cosigned. Whether it does, the checkpoint that the witness serves tells.
     fn behind(&mut self, witness: WitnessId, why: Behind) {
         match why {
-            Behind::Larger { size } if self.guard.is_asking() && size <= self.loaded.head().size => {
-                let prefix = self.machine.urls().nth(witness.0).map(<[u8]>::to_vec).unwrap_or_default();
-                let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
-                let (log, view) = ((self.number, self.settings.clone()), self.loaded.clone());
+            Behind::Larger { size } if size <= self.loaded.head().size => {
                 self.looking += 1;
-                self.doing.spawn(async move {
-                    let known = known::look_up(&sender, &prefix, (shared, log, view)).await;
-                    Done { witness, what: What::Known(known) }
-                });
+                self.look_up(witness, Duration::ZERO);
             }
             Behind::Larger { size } => {
                 let ours = self.offered.max(self.loaded.head().size);
@@ -283,6 +284,18 @@ impl Task {
                 self.refuse(witness, &format!("has cosigned another history of this log, at size {size} or before"));
             }
         }
+    }
+
+    /// Reads what the witness cosigned last.
+    fn look_up(&mut self, witness: WitnessId, pause: Duration) {
+        let prefix = self.machine.urls().nth(witness.0).map(<[u8]>::to_vec).unwrap_or_default();
+        let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
+        let (log, view) = ((self.number, self.settings.clone()), self.loaded.clone());
+        self.doing.spawn(async move {
+            tokio::time::sleep(pause).await;
+            let known = known::look_up(&sender, &prefix, (shared, log, view)).await;
+            Done { witness, what: What::Known(known) }
+        });
     }
 
     async fn known(&mut self, witness: WitnessId, known: Result<Known, String>) {
@@ -298,7 +311,12 @@ impl Task {
             Ok(Known::Larger { size }) => return self.behind(witness, Behind::Larger { size }),
             Ok(Known::Other { size }) => return self.behind(witness, Behind::Other { size }),
             Err(problem) => {
+                // Nothing is signed for the first time before it is known whether that head is ours.
                 self.trouble(witness, format!("it knows a larger head, and does not show it: {problem}"));
+                if self.guard.is_asking() {
+                    self.looking += 1;
+                    self.look_up(witness, LOOK_UP_PAUSE);
+                }
             }
         }
         self.open().await;
