@@ -19,6 +19,12 @@ use crate::progress;
 /// Entries from which on catching up shows a bar.
 const BAR_ENTRIES: u64 = 10_000;
 
+/// Verified entries, and the leaf hash of each.
+struct Entries {
+    entries: Vec<Bytes>,
+    leaves: Vec<Hash>,
+}
+
 /// Published heads of a log between what was delivered and the known head, a page at a time.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -59,7 +65,7 @@ impl Watch<'_> {
     }
 
     /// The next entries of a log that are in the tree of its known head, from the first source that has them.
-    async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Vec<Bytes>> {
+    async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Entries> {
         let is_of_log = |view: &View| {
             view.source.has_entries() && view.seen.as_ref().is_some_and(|seen| seen.origin == known.origin)
         };
@@ -70,7 +76,7 @@ impl Watch<'_> {
         for at in promising.into_iter().chain(lagging) {
             match self.fetch_from(at, tree, known).await {
                 Ok(entries) => {
-                    self.meet_history(at, tree, &entries, known).await;
+                    self.meet_history(at, tree, &entries.leaves, known).await;
                     return Some(entries);
                 }
                 Err((kind, _)) if kind == Kind::Unreachable && lags(&self.views[at]) => {}
@@ -85,7 +91,7 @@ impl Watch<'_> {
         index: usize,
         tree: &CompactRange,
         known: &SignedHead,
-    ) -> Result<Vec<Bytes>, (Kind, Failure)> {
+    ) -> Result<Entries, (Kind, Failure)> {
         let source = &self.views[index].source;
         let (first, size) = (tree.size().0, known.head.size);
         let answer = |failure: Failure| (Kind::Unreachable, failure);
@@ -94,7 +100,7 @@ impl Watch<'_> {
         let proof = source.consistency(end, size).await.map_err(answer)?;
         let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
         match follow::extend(tree, leaves.iter().copied(), &known.head, &proof) {
-            Ok(_) => Ok(entries),
+            Ok(_) => Ok(Entries { entries, leaves }),
             Err(error) => {
                 source.distrust();
                 let promised = source.leaves(first, size).await.unwrap_or_default();
@@ -109,14 +115,15 @@ impl Watch<'_> {
     }
 
     /// Delivers verified entries in batches, each followed by the state. Whether all went well.
-    async fn deliver(&mut self, log: usize, entries: &[Bytes]) -> anyhow::Result<bool> {
-        for batch in entries.chunks(self.plan.batch_entries) {
+    async fn deliver(&mut self, log: usize, Entries { entries, leaves }: &Entries) -> anyhow::Result<bool> {
+        let batches = entries.chunks(self.plan.batch_entries).zip(leaves.chunks(self.plan.batch_entries));
+        for (entries, leaves) in batches {
             let Log { tree, known } = &self.state.logs[log];
             let (origin, first) = (known.origin.clone(), tree.size().0);
-            let batch = Batch { origin: &origin, first, entries: batch };
+            let batch = Batch { origin: &origin, first, entries, leaves };
             let (confirmed, outcome) = self.deliverer.deliver(&batch, self.stopping).await;
-            for entry in &batch.entries[..confirmed] {
-                self.state.logs[log].tree.append(Hash::leaf(entry), |_, _| ());
+            for leaf in &leaves[..confirmed] {
+                self.state.logs[log].tree.append(*leaf, |_, _| ());
             }
             if confirmed > 0 {
                 self.save()?;
@@ -127,7 +134,7 @@ impl Watch<'_> {
                 self.alarms.raise(Alarm { kind, subject, origin, reason, evidence: None, notes }).await;
                 return Ok(false);
             }
-            if confirmed < batch.entries.len() {
+            if confirmed < entries.len() {
                 return Ok(false);
             }
         }
@@ -180,11 +187,10 @@ impl Watch<'_> {
         self.histories.insert(known.origin.clone(), History { heads, next, unanswered: None });
     }
 
-    /// Compares the published heads on the way with the tree, which is about to take in `entries`.
-    async fn meet_history(&mut self, index: usize, tree: &CompactRange, entries: &[Bytes], known: &SignedHead) {
+    /// Compares the published heads on the way with the tree, which is about to take in `leaves`.
+    async fn meet_history(&mut self, index: usize, tree: &CompactRange, leaves: &[Hash], known: &SignedHead) {
         let Some(history) = self.histories.get_mut(&known.origin) else { return };
-        let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
-        for (head, range) in follow::meet(tree, &leaves, &mut history.heads) {
+        for (head, range) in follow::meet(tree, leaves, &mut history.heads) {
             let proof = self.views[index].source.consistency(range.size(), known.head.size).await;
             let link = Link { range, consistency: proof.unwrap_or_default() };
             let evidence = match follow::settle(&head, known, &link) {

@@ -62,6 +62,8 @@ pub(super) struct Batch<'a> {
     /// Index of the first.
     pub(super) first: u64,
     pub(super) entries: &'a [Bytes],
+    /// The leaf hash of each.
+    pub(super) leaves: &'a [Hash],
 }
 
 /// Delivers to all that was asked for.
@@ -109,7 +111,7 @@ impl<'a> Deliverer<'a> {
             return (batch.entries.len(), Ok(()));
         }
         let (mut lines, mut confirmed, mut outcome) = (Vec::new(), 0, Ok(()));
-        for (index, entry) in (batch.first..).zip(batch.entries) {
+        for (index, (entry, leaf)) in (batch.first..).zip(batch.entries.iter().zip(batch.leaves)) {
             if stopping.load(Ordering::Relaxed) {
                 break;
             }
@@ -120,7 +122,7 @@ impl<'a> Deliverer<'a> {
                     break;
                 }
                 if self.needs_lines() {
-                    push_line(batch.origin, index, entry, &mut lines);
+                    push_line(&key, (batch.origin, index), (entry, leaf), &mut lines);
                 }
             }
             confirmed += 1;
@@ -185,12 +187,12 @@ impl<'a> Deliverer<'a> {
     }
 }
 
-fn push_line(origin: &str, index: u64, entry: &Bytes, lines: &mut Vec<u8>) {
+fn push_line(key: &str, (origin, index): (&str, u64), (entry, leaf): (&Bytes, &Hash), lines: &mut Vec<u8>) {
     let value = json!({
-        "key": format!("{origin}#{index}"),
+        "key": key,
         "origin": origin,
         "index": index,
-        "leaf": output::base64(Hash::leaf(entry)),
+        "leaf": output::base64(leaf),
         "entry": output::base64(entry),
     });
     // It has no control characters, as JSON escapes them.
