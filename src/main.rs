@@ -25,6 +25,7 @@ mod prove;
 mod repair;
 mod serve;
 mod trust;
+mod verified;
 mod verify;
 mod witness;
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use logwood_merkle::{
     CompactRange, Hash, NodeId, TILE_HEIGHT, TILE_WIDTH, TileId, TileNodes, TilePath, TreeHead, TreeSize,
 };
@@ -30,7 +30,7 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::failure::VerificationFailed;
-use crate::{files, output};
+use crate::{files, output, progress};
 use state::State;
 use tree::{Tree, edge_tiles};
 
@@ -205,10 +205,8 @@ struct Progress<S> {
 
 impl<S: Fn(&CompactRange) -> anyhow::Result<()>> Progress<S> {
     fn new(checkpoint: &Checkpoint, range: &CompactRange, save: S) -> Self {
-        let bar = ProgressBar::new(checkpoint.head.size.0).with_position(range.size().0 * TILE_WIDTH);
-        let style = ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} {eta}");
-        bar.set_style(style.expect("a valid template"));
-        bar.set_message(format!("checking {}", checkpoint.origin));
+        let bar = progress::of_count(&format!("checking {}", checkpoint.origin), checkpoint.head.size.0);
+        bar.set_position(range.size().0 * TILE_WIDTH);
         Self { bar, save }
     }
 }

@@ -4,15 +4,13 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use logwood_merkle::{CompactRange, Hash, TreeSize};
+use logwood_merkle::CompactRange;
 use logwood_monitor::follow::SignedHead;
 use logwood_note::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Usage, VerificationFailed};
-use crate::{files, output};
+use crate::{files, verified};
 
 /// Version of the file's format.
 const FORMAT: u32 = 1;
@@ -110,7 +108,7 @@ impl StateFile {
         ensure!(image.format == FORMAT, broken());
         let mut state = State { out_bytes: image.out_bytes, logs: Vec::new(), shown: image.shown };
         for log in image.logs {
-            let tree = log.tree().with_context(broken)?;
+            let tree = verified::range(log.size, &log.hashes).with_context(broken)?;
             let known = SignedHead::open(log.checkpoint.into_bytes(), policy, origin).map_err(|error| Usage {
                 problem: format!(
                     "{path} is the state of {}, which the keys given do not vouch for: {}",
@@ -133,19 +131,11 @@ impl StateFile {
         let logs = state.logs.iter().map(|Log { tree, known }| LogImage {
             origin: known.origin.clone(),
             size: tree.size().0,
-            hashes: tree.hashes().iter().map(output::base64).collect(),
+            hashes: verified::hashes(tree),
             checkpoint: String::from_utf8_lossy(&known.note).into_owned(),
         });
         let (out_bytes, shown) = (state.out_bytes, state.shown.clone());
         let image = Image { format: FORMAT, out_bytes, logs: logs.collect(), shown };
         files::write_synced(&self.path, &serde_json::to_vec_pretty(&image).context("cannot write the state as JSON")?)
-    }
-}
-
-impl LogImage {
-    fn tree(&self) -> Option<CompactRange> {
-        let hash = |text: &String| Hash::try_from(STANDARD.decode(text).ok()?.as_slice()).ok();
-        let hashes = self.hashes.iter().map(hash).collect::<Option<_>>()?;
-        CompactRange::from_hashes(TreeSize(self.size), hashes).ok()
     }
 }

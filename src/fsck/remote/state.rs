@@ -6,13 +6,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use logwood_merkle::{CompactRange, Hash, TreeSize};
+use logwood_merkle::CompactRange;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Usage;
-use crate::{files, output};
+use crate::{files, verified};
 
 /// Version of the file's format.
 const FORMAT: u32 = 1;
@@ -48,7 +46,7 @@ impl State {
             vkey: identity.1.to_owned(),
             first_bundle,
             bundles: range.size().0,
-            hashes: range.hashes().iter().map(output::base64).collect(),
+            hashes: verified::hashes(range),
             checkpoint: String::from_utf8_lossy(checkpoint).into_owned(),
         }
     }
@@ -84,9 +82,7 @@ impl State {
     }
 
     fn range(&self) -> Option<CompactRange> {
-        let hash = |text: &String| Hash::try_from(STANDARD.decode(text).ok()?.as_slice()).ok();
-        let hashes = self.hashes.iter().map(hash).collect::<Option<_>>()?;
         let is_possible = self.format == FORMAT && self.first_bundle <= self.bundles && self.bundles < 1 << 56;
-        CompactRange::from_hashes(TreeSize(self.bundles), hashes).ok().filter(|_| is_possible)
+        verified::range(self.bundles, &self.hashes).filter(|_| is_possible)
     }
 }
