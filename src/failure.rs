@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use logwood_proto::with_causes;
 use thiserror::Error;
 
 use crate::output;
@@ -20,7 +21,7 @@ impl VerificationFailed {
 
     /// The failure that `error` and its causes describe, in one line.
     pub(crate) fn new(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { reason: chain(error) }
+        Self { reason: with_causes(error.to_string(), error) }
     }
 }
 
@@ -47,17 +48,6 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     } else {
         1
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        out.push_str(": ");
-        out.push_str(&error.to_string());
-        source = error.source();
-    }
-    out
 }
 
 #[cfg(test)]

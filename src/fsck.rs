@@ -136,8 +136,7 @@ struct Found {
 
 /// Whether the store has every log that the anchor knows, and is nowhere behind it.
 fn check_anchor(store: &dyn LogStore, anchored: &AnchoredHeads) -> anyhow::Result<()> {
-    let heads = anchored.heads.iter().map(|(name, head)| (name, head.size));
-    for (name, size) in heads.chain(anchored.unfinished.iter().map(|(name, size)| (name, *size))) {
+    for (name, size) in anchored.sizes() {
         let record = store.logs(LogQuery::Name(name)).map_err(check::read)?.pop();
         let reason = match record.map(|record| record.head.head.size) {
             None => format!("the anchor knows the log `{name}`, which is not there"),

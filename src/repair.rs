@@ -132,8 +132,7 @@ pub(crate) fn drop_torn_tail(db: &Path, anchored: &AnchoredHeads, accept_loss: b
     if !accept_loss && let Err(error @ OpenError::IndexAhead { .. }) = preview.check_index() {
         return Err(anyhow::Error::new(error).context(format!("the damaged record was whole once: {REFUSED}")));
     }
-    let sizes = anchored.heads.iter().map(|(name, head)| (name, head.size));
-    for (name, anchored_size) in sizes.chain(anchored.unfinished.iter().map(|(name, size)| (name, *size))) {
+    for (name, anchored_size) in anchored.sizes() {
         let Some(record) = preview.logs(LogQuery::Name(name))?.pop() else {
             bail!("without the damaged record the log `{name}` is gone, which the anchor knows: {REFUSED}");
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use logwood_monitor::status::Status;
-use logwood_note::{Evidence, VerifierKey};
+use logwood_note::{Evidence, VerifierKey, hex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -170,10 +170,9 @@ impl Alarms {
         let key = (alarm.kind, alarm.subject.clone());
         let is_new = !self.known.contains(&key);
         if !self.current.insert(key) || !is_new {
-            // It was told without a proof, perhaps. The name of the file is that of its bytes: the same one is one file.
-            if let Some((evidence, sentence)) = proof {
-                let value = json!({ "alarm": alarm.kind.name(), "subject": alarm.subject, "proved": sentence });
-                let _ = self.keep(&alarm, Some(evidence), &value);
+            // It was told without a proof, perhaps.
+            if let Some((evidence, _)) = proof {
+                self.keep_evidence(evidence);
             }
             return;
         }
@@ -185,7 +184,10 @@ impl Alarms {
             "reason": alarm.reason,
             "proved": proof.as_ref().map(|(_, sentence)| sentence),
         });
-        let file = self.keep(&alarm, proof.as_ref().map(|(evidence, _)| *evidence), &value);
+        let file = match &proof {
+            Some((evidence, _)) => self.keep_evidence(evidence),
+            None => self.keep_incident(&alarm, value.clone()),
+        };
         value["file"] = json!(file);
         self.tell(&alarm, proof.as_ref().map(|(_, sentence)| sentence.as_str()), file.as_deref(), &value);
         self.call_hook(&alarm, file.as_deref(), &value).await;
@@ -206,25 +208,27 @@ impl Alarms {
         }
     }
 
-    /// Writes the file that belongs to `alarm`. The same thing again is the same file.
-    fn keep(&self, alarm: &Alarm, evidence: Option<&Evidence>, value: &Value) -> Option<PathBuf> {
+    fn keep_evidence(&self, evidence: &Evidence) -> Option<PathBuf> {
+        self.keep(&format!("evidence-{}", evidence.kind()), "logwood-evidence", &evidence.to_bytes())
+    }
+
+    /// Keeps what `value` tells of an alarm that nothing proves, with the notes as they were seen, unless the directory is
+    /// full.
+    fn keep_incident(&self, alarm: &Alarm, mut value: Value) -> Option<PathBuf> {
+        let room = self.evidence_dir.as_deref().map_or(Ok(()), check_room);
+        room.map_err(|error| complain(&error)).ok()?;
+        value["notes"] = alarm.notes.iter().map(|note| String::from_utf8_lossy(note)).collect();
+        self.keep(&format!("incident-{}", alarm.kind.name()), "json", format!("{value:#}\n").as_bytes())
+    }
+
+    /// Writes a file that has its bytes in its name, so that the same thing again is the same file, and costs nothing.
+    fn keep(&self, prefix: &str, extension: &str, bytes: &[u8]) -> Option<PathBuf> {
         let directory = self.evidence_dir.as_ref()?;
-        let (bytes, prefix, extension) = if let Some(evidence) = evidence {
-            (evidence.to_bytes(), format!("evidence-{}", evidence.kind()), "logwood-evidence")
-        } else {
-            let mut value = value.clone();
-            value["notes"] = alarm.notes.iter().map(|note| String::from_utf8_lossy(note)).collect();
-            (format!("{value:#}\n").into_bytes(), format!("incident-{}", alarm.kind.name()), "json")
-        };
-        let mut name = format!("{prefix}-");
-        for byte in &Sha256::digest(&bytes)[..8] {
-            write!(name, "{byte:02x}").expect("writing to a String cannot fail");
-        }
+        let name = format!("{prefix}-{}", hex(&Sha256::digest(bytes)[..8]));
         let path = directory.join(name).with_added_extension(extension);
-        let written = make_room(directory, evidence.is_some()).and_then(|()| files::write_synced(&path, &bytes));
-        if let Err(error) = written {
-            eprintln!("logwood: {}", output::printable(&format!("{error:#}")));
-            return None;
+        if !path.exists() {
+            let written = files::make_directory(directory).and_then(|()| files::write_synced(&path, bytes));
+            written.map_err(|error| complain(&error)).ok()?;
         }
         Some(path)
     }
@@ -244,12 +248,16 @@ impl Alarms {
     }
 }
 
-/// Makes the directory; refuses incidents beyond what it may hold. Evidence is written all the same.
-fn make_room(directory: &Path, is_evidence: bool) -> anyhow::Result<()> {
+fn complain(error: &anyhow::Error) {
+    eprintln!("logwood: {}", output::printable(&format!("{error:#}")));
+}
+
+/// Refuses incidents beyond what the directory may hold. Evidence is written all the same.
+fn check_room(directory: &Path) -> anyhow::Result<()> {
     files::make_directory(directory)?;
     let count = std::fs::read_dir(directory)?.take(FILES_MAX).count();
     anyhow::ensure!(
-        is_evidence || count < FILES_MAX,
+        count < FILES_MAX,
         "{} holds {FILES_MAX} files: look at them, and move them away; this incident is not kept",
         directory.display()
     );

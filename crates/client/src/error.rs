@@ -1,11 +1,11 @@
 //! What can go wrong, sorted by what the caller has to do.
 
 use std::error::Error as _;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use logwood_proto::FieldError;
+use logwood_proto::{FieldError, with_causes};
 use thiserror::Error;
 use tonic_types::StatusExt as _;
 
@@ -121,12 +121,12 @@ impl ClientError {
 
     /// A failed check: `what` was checked, `why` it failed, with its causes.
     pub(crate) fn failed_check(what: impl fmt::Display, why: &dyn std::error::Error) -> Self {
-        Self::Verification { what: format!("{what}: {}", chain(why)) }
+        Self::Verification { what: with_causes(format!("{what}: {why}"), why) }
     }
 
     /// The transport to `server` failed.
     pub(crate) fn unreachable(server: &str, why: &dyn std::error::Error) -> Self {
-        Self::Unreachable { server: server.to_owned(), message: chain(why) }
+        Self::Unreachable { server: server.to_owned(), message: with_causes(why.to_string(), why) }
     }
 
     /// The error that `status`, an answer of `server`, stands for.
@@ -144,17 +144,6 @@ impl ClientError {
             message: status.message().to_owned(),
         }
     }
-}
-
-/// `error` and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        write!(sentence, ": {cause}").expect("writing to a String cannot fail");
-        source = cause.source();
-    }
-    sentence
 }
 
 impl From<FieldError> for ClientError {

@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use logwood_client::TlsOptions;
 use logwood_merkle::{CompactRange, Hash, TileId, TreeSize};
+use logwood_note::origin_path;
 use reqwest::Url;
 use thiserror::Error;
 
 use crate::failure::Failure;
 use crate::follow::Link;
 use crate::tiles::{FULL, SetUpError, World};
-use crate::witness::path_name;
 use crate::{grpc, tiles};
 
 /// How long a head or a proof may take, with all repeats.
@@ -79,7 +79,7 @@ impl Source {
             "witness+http" | "witness+https" => {
                 let prefix = text["witness+".len()..].trim_end_matches('/');
                 let of =
-                    |origin: &String| Ok(source(Kind::Witness(tiles_at(format!("{prefix}/{}", path_name(origin)))?)));
+                    |origin: &String| Ok(source(Kind::Witness(tiles_at(format!("{prefix}/{}", origin_path(origin)))?)));
                 origins.iter().map(of).collect()
             }
             _ => Err(wrong()),

@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use logwood_merkle::{Hash, TileId, TileNodes, TilePath};
 use logwood_note::note::NOTE_BYTES_MAX;
+use logwood_proto::with_causes;
 use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use thiserror::Error;
@@ -329,14 +330,7 @@ fn check_status(response: &Response) -> Result<(), Attempt> {
 
 /// `error` and its causes, without the URL, which the path in front says already.
 fn whole(error: &reqwest::Error) -> String {
-    let mut text = String::from(if error.is_timeout() { "no answer in time" } else { "no whole answer" });
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    with_causes(if error.is_timeout() { "no answer in time" } else { "no whole answer" }, error)
 }
 
 #[cfg(test)]

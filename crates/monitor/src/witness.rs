@@ -30,13 +30,11 @@ mod rate;
 mod record;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use logwood_merkle::{ProofError, TreeSize};
 use logwood_note::{AddCheckpoint, AddCheckpointError, Checkpoint, CosigningKey, MalformedLine, NoteError, Policy};
-use logwood_note::{SignedNote, VerifierKey};
-use sha2::{Digest as _, Sha256};
+use logwood_note::{SignedNote, VerifierKey, origin_path};
 use thiserror::Error;
 
 use book::{Book, Verified};
@@ -88,7 +86,7 @@ impl<D: Disk> Witness<D> {
         if by_origin.is_empty() {
             return Err(StartError::NoLogs);
         }
-        let paths = by_origin.keys().map(|origin| (path_name(origin), origin.clone())).collect();
+        let paths = by_origin.keys().map(|origin| (origin_path(origin), origin.clone())).collect();
         let mut logs = BTreeMap::new();
         for (origin, keys) in by_origin {
             let book = Book::new(&origin);
@@ -153,14 +151,6 @@ fn signed_by_log(keys: &[VerifierKey], note: &SignedNote, checkpoint: &Checkpoin
         return Err(Refusal::Extensions);
     }
     Ok(signed.iter().fold(String::new(), |lines, (_, line)| lines + &line.to_string() + "\n"))
-}
-
-/// What names an origin in paths and on disk (C2SP tlog-witness).
-pub(crate) fn path_name(origin: &str) -> String {
-    Sha256::digest(origin).iter().fold(String::with_capacity(64), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a String cannot fail");
-        out
-    })
 }
 
 /// Why nothing was cosigned. Nothing in here tells more than the caller sent, but the size in a conflict.

@@ -16,6 +16,7 @@
 use std::fmt::Write as _;
 
 use logwood_merkle::{Hash, TreeSize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::note::{NoteError, SignedNote};
@@ -27,6 +28,12 @@ pub const ADD_CHECKPOINT_BYTES_MAX: usize = 128 * 1024;
 
 /// Most hashes of the proof (C2SP tlog-witness, "add-checkpoint").
 pub const PROOF_LINES_MAX: usize = 63;
+
+/// What names an origin in the paths of a witness: SHA-256 in lower-case hexadecimal (C2SP tlog-witness).
+#[must_use]
+pub fn origin_path(origin: &str) -> String {
+    text::hex(&Sha256::digest(origin))
+}
 
 /// A well-formed request. Whether it deserves a cosignature is for the witness to say.
 #[derive(Clone, Debug, PartialEq, Eq)]

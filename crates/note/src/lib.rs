@@ -35,7 +35,7 @@ mod testing;
 mod text;
 pub mod trust;
 
-pub use add_checkpoint::{AddCheckpoint, AddCheckpointError, parse_conflict};
+pub use add_checkpoint::{AddCheckpoint, AddCheckpointError, origin_path, parse_conflict};
 pub use checkpoint::{Checkpoint, CheckpointError, sign_checkpoint};
 pub use cosignature::CosignError;
 pub use entries::{EntriesError, EntryReader, push_entry};
@@ -49,5 +49,5 @@ pub use private_key::{CosigningKey, PrivateKey, SigningKey};
 pub use range_file::{RangeFile, RangeFileError};
 pub use receipt::{Receipt, ReceiptError};
 pub use seal::{Seal, SealError};
-pub use text::MalformedLine;
+pub use text::{MalformedLine, hex};
 pub use trust::{Trust, TrustedCheckpoint};

@@ -1,11 +1,13 @@
 //! The gRPC contract `logwood.v1`, generated from `proto/`, its conversions to domain types, and what both ends of a
 //! connection share.
 
+mod causes;
 mod coalesce;
 mod convert;
 mod details;
 mod pem_file;
 
+pub use causes::with_causes;
 pub use coalesce::Coalesced;
 pub use convert::{FieldError, hash, hashes, hashes_to_bytes, range_proof, range_proof_to_message};
 pub use details::{DOMAIN, Reason};

@@ -124,7 +124,7 @@ impl Core {
             // Whatever was loaded meanwhile has seen it, or is taken out here.
             let _one_at_a_time = self.loading.lock();
             if let Some(handle) = self.shared.registry.get(name).filter(|handle| handle.signer.is_none()) {
-                self.shared.registry.retire(&handle);
+                self.shared.registry.remove(&handle);
             }
         }
         self.log(name)

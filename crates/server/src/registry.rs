@@ -355,12 +355,6 @@ impl Registry {
         handle.grown.send_replace(RETIRED);
     }
 
-    /// Takes out a handle whose log is loaded anew. Whoever follows it is told.
-    pub(crate) fn retire(&self, handle: &Arc<LogHandle>) {
-        self.remove(handle);
-        handle.grown.send_replace(RETIRED);
-    }
-
     /// Forgets every log: each is loaded from storage when it is next touched. Whoever follows one is told.
     pub(crate) fn clear(&self) {
         for handle in self.all() {

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use logwood_merkle::{Hash, ProofError, TreeHead, TreeSize, verify};
-use logwood_note::CosigningKey;
+use logwood_note::{CosigningKey, origin_path};
 use parking_lot::{Mutex, RwLock};
 
+use super::Refusal;
 use super::disk::{Disk, replace};
 use super::rate::Rate;
 use super::record::{Record, RecordError};
-use super::{Refusal, path_name};
 
 /// A request whose checkpoint the log signed.
 pub(super) struct Verified {
@@ -62,7 +62,7 @@ pub(super) enum RecoverError {
 impl Book {
     pub(super) fn new(origin: &str) -> Self {
         let page = Page { last: Last::InDoubt, rate: Rate::default() };
-        Self { name: path_name(origin), page: Mutex::new(page), served: RwLock::new(None) }
+        Self { name: origin_path(origin), page: Mutex::new(page), served: RwLock::new(None) }
     }
 
     /// The last cosigned checkpoint.

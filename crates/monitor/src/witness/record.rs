@@ -12,11 +12,9 @@
 //! One file a log, at most [`RECORD_BYTES_MAX`] bytes. The checksum is against bytes that rot: a write that a crash cut
 //! short never gets the file's name.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use logwood_merkle::TreeHead;
-use logwood_note::{Checkpoint, SignedNote};
+use logwood_note::{Checkpoint, SignedNote, hex};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -128,10 +126,5 @@ impl Record {
 
 /// 64 hexadecimal digits and a newline.
 fn checksum_line(bytes: &[u8]) -> String {
-    let mut line = Sha256::digest(bytes).iter().fold(String::with_capacity(65), |mut line, byte| {
-        write!(line, "{byte:02x}").expect("writing to a String cannot fail");
-        line
-    });
-    line.push('\n');
-    line
+    hex(&Sha256::digest(bytes)) + "\n"
 }

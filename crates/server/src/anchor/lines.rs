@@ -17,10 +17,10 @@
 //! line names, as far as it can be read, must be in the store already. A store that lacks it is an old one.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
+use logwood_note::hex;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of SHA-256 that a line ends with.
@@ -41,6 +41,14 @@ pub struct AnchoredHeads {
     pub unfinished: Option<(String, TreeSize)>,
 }
 
+impl AnchoredHeads {
+    /// Every log that is named, and the least size that a store must have of it.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, TreeSize)> {
+        let heads = self.heads.iter().map(|(name, head)| (name.as_str(), head.size));
+        heads.chain(self.unfinished.iter().map(|(name, size)| (name.as_str(), *size)))
+    }
+}
+
 /// The first line of a process's file.
 pub(super) fn token(random: [u8; TOKEN_BYTES]) -> String {
     checked(&format!("token {}", hex(&random)))
@@ -53,13 +61,6 @@ pub(super) fn head(log: &str, head: &TreeHead) -> String {
 
 fn checked(text: &str) -> String {
     format!("{text} {}\n", hex(&Sha256::digest(text)[..CHECK_BYTES]))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
-        hex
-    })
 }
 
 /// Reads an anchor. An empty one says nothing.

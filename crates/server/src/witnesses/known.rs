@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use logwood_merkle::{TreeHead, TreeSize};
 use logwood_note::note::NOTE_BYTES_MAX;
-use logwood_note::{SignedNote, VerifierKey};
+use logwood_note::{SignedNote, VerifierKey, origin_path};
 use logwood_sequencer::LogView;
 use logwood_store::{LogNumber, LogSettings};
-use sha2::{Digest as _, Sha256};
 
 use super::options::endpoint;
 use super::sender::Sender;
@@ -43,12 +42,8 @@ pub(super) async fn look_up(
     prefix: &[u8],
     (shared, (number, settings), view): (Arc<Shared>, (LogNumber, LogSettings), LogView),
 ) -> Result<Known, String> {
-    use std::fmt::Write as _;
-    let hash = Sha256::digest(&settings.origin).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
-        hex
-    });
-    let url = endpoint(prefix, &format!("{hash}/checkpoint")).ok_or("its URL is none")?;
+    let path = format!("{}/checkpoint", origin_path(&settings.origin));
+    let url = endpoint(prefix, &path).ok_or("its URL is none")?;
     let (status, body) = sender.get(url, NOTE_BYTES_MAX).await?;
     if status != 200 {
         return Err(format!("status {status}"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use logwood_proto::with_causes;
 use logwood_sequencer::witnessing::ANSWER_BYTES_MAX;
 use reqwest::{Client, Response, Url, redirect};
 
@@ -67,12 +68,5 @@ async fn answer(response: reqwest::Result<Response>, bytes_max: usize) -> Result
 
 /// `error` and its causes, without the URL.
 fn whole(error: &reqwest::Error) -> String {
-    let mut text = String::from(if error.is_timeout() { "no answer in time" } else { "no whole answer" });
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    with_causes(if error.is_timeout() { "no answer in time" } else { "no whole answer" }, error)
 }
