@@ -1,5 +1,6 @@
 //! Appending: every entry comes back with a receipt that was verified against the entry itself.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -164,10 +165,12 @@ impl Client {
         entries: Vec<NewEntry>,
     ) -> Result<Vec<Result<Appended, EntryRefused>>, ClientError> {
         let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(&entry.bytes)).collect();
-        let mut batch = Vec::with_capacity(entries.len());
+        let (mut batch, mut keys) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         for NewEntry { bytes, identity } in entries {
-            let identity = identity.into_key()?.map(v1::batch_entry::Identity::Key);
+            let key = identity.into_key()?;
+            let identity = key.clone().map(v1::batch_entry::Identity::Key);
             batch.push(v1::BatchEntry { entry: bytes, identity });
+            keys.push(key);
         }
         let known = self.remembered();
         let is_safe = batch.iter().all(|entry| entry.identity.is_some());
@@ -189,7 +192,9 @@ impl Client {
             None if runs.is_empty() => None,
             head => Some(self.accept(head, known.as_ref(), (true, Store::Soon)).await?),
         };
-        outcomes(&leaves, head.as_ref(), &runs, errors)
+        let outcomes = outcomes(&leaves, head.as_ref(), &runs, errors)?;
+        check_places(&keys, &outcomes)?;
+        Ok(outcomes)
     }
 }
 
@@ -213,6 +218,21 @@ fn outcomes(
     }
     let unanswered = || ClientError::failed("the answer leaves out an entry of the batch");
     outcomes.into_iter().map(|outcome| outcome.ok_or_else(unanswered)).collect()
+}
+
+/// An entry has one identity at most, so two that are not the same one are at two places. Their proofs cannot tell, if
+/// their bytes are the same.
+///
+/// * `keys` - what identifies each entry of the batch.
+fn check_places(keys: &[Option<Bytes>], outcomes: &[Result<Appended, EntryRefused>]) -> Result<(), ClientError> {
+    let mut places = HashMap::with_capacity(keys.len());
+    for (key, outcome) in keys.iter().zip(outcomes) {
+        let Ok(Appended { index, .. }) = outcome else { continue };
+        if places.insert(*index, key).is_some_and(|other| key.is_none() || other != key) {
+            return Err(ClientError::failed(format!("the answer has one index for two entries of the batch: {index}")));
+        }
+    }
+    Ok(())
 }
 
 /// The receipts of one run, verified.

@@ -315,6 +315,10 @@ impl Listener<'_> {
     /// Verifies an answer, and gives out what it says of each entry.
     async fn answer(&mut self, answer: v1::AppendStreamResponse) -> Result<(), ClientError> {
         let v1::AppendStreamResponse { head, runs, errors } = answer;
+        if runs.is_empty() && errors.is_empty() {
+            // Without this a server could keep a caller waiting for ever.
+            return Err(ClientError::failed("an answer of the stream says nothing of any entry"));
+        }
         if head.is_some() || !runs.is_empty() {
             let head = self.client.accept(head, self.known.as_ref(), (true, Store::Soon)).await?;
             for run in &runs {

@@ -112,7 +112,8 @@ async fn a_receipt_that_does_not_belong_to_the_entry_is_caught() {
         proxy.script("AppendBatch", [Fault::lie(change)]);
         assert_caught(lie, victim.append_batch(new_entries(number * 100..number * 100 + 3)).await);
     }
-    let lies: [Lie<v1::AppendStreamResponse>; 3] = [
+    let lies: [Lie<v1::AppendStreamResponse>; 4] = [
+        ("nothing at all", |answer| *answer = v1::AppendStreamResponse::default()),
         ("moved", |answer| answer.runs[0].first_index -= 1),
         ("another request", |answer| answer.runs[0].request_ids[0] += 7),
         ("no proof", |answer| answer.runs[0].range_proof = None),

@@ -53,6 +53,20 @@ fn an_answer_that_moves_drops_doubles_or_invents_an_entry_is_tampering() {
 }
 
 #[test]
+fn two_entries_at_one_place_are_tampering_unless_they_are_the_same_one() {
+    let (tree, head) = (leaves(7), verified(7));
+    let range_proof = Some(range_proof_to_message(&proof_of(2, 3, &tree)));
+    let run =
+        |id| v1::Run { first_index: 2, request_ids: vec![id], duplicate: id > 0, range_proof: range_proof.clone() };
+    let outcomes = outcomes(&[tree[2], tree[2]], Some(&head), &[run(0), run(1)], Vec::new()).expect("each is proved");
+    let key = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    assert!(check_places(&[key("one"), key("one")], &outcomes).is_ok(), "sent twice");
+    for keys in [[key("one"), key("two")], [key("one"), None], [None, None]] {
+        assert!(check_places(&keys, &outcomes).is_err_and(|error| error.is_tampering()), "{keys:?}");
+    }
+}
+
+#[test]
 fn a_made_up_identity_is_random() {
     let key = || Identity::from(None).into_key().expect("random").expect("made up");
     assert_eq!(key().len(), IDENTITY_BYTES);
