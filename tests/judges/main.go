@@ -30,11 +30,12 @@ const (
 // Sizes at which tiles and bundles begin, end, or are of three levels.
 var sizes = []int{1, 255, 256, 257, 65_536, 70_000}
 
-// tools are Tessera's own commands, at the version that go.mod pins.
+// tools are commands of others, at the version that go.mod pins.
 const (
 	tesseraFsck   = "github.com/transparency-dev/tessera/cmd/fsck"
 	tesseraHammer = "github.com/transparency-dev/tessera/internal/hammer"
 	tesseraMirror = "github.com/transparency-dev/tessera/cmd/experimental/mirror/posix"
+	omniwitness   = "github.com/transparency-dev/witness/cmd/omniwitness"
 )
 
 func main() {
@@ -100,12 +101,12 @@ func (b *bench) verdict(judge, subject string, err error) {
 
 // sit runs all judges, and returns how many verdicts are bad.
 func (b *bench) sit() int {
-	for _, tool := range []string{tesseraFsck, tesseraHammer, tesseraMirror} {
+	for _, tool := range []string{tesseraFsck, tesseraHammer, tesseraMirror, omniwitness} {
 		if _, err := b.command("go", "build", "-o", b.tool(tool), tool); err != nil {
 			b.verdict(filepath.Base(tool), "was not built, so it did not run", err)
 		}
 	}
-	server, err := b.serve()
+	server, err := b.serve("data")
 	if err != nil {
 		b.verdict("all", "the server did not start, so they did not run", err)
 		return b.failed
@@ -119,6 +120,7 @@ func (b *bench) sit() int {
 	b.judgeReceipts(server)
 	b.judgeHeads(server)
 	b.judgeTessera()
+	b.judgeOmniwitness()
 	return b.failed
 }
 

@@ -21,17 +21,19 @@ const publishInterval = 100 * time.Millisecond
 
 // A server is a `logwood serve` with logs to judge.
 type server struct {
-	bench   *bench
+	bench *bench
+	// data is its directory.
 	data    string
 	grpc    string
 	http    string
 	process *exec.Cmd
 }
 
-// serve returns once the server says that it serves.
-func (b *bench) serve() (*server, error) {
-	s := &server{bench: b, data: filepath.Join(b.dir, "data")}
-	s.process = exec.Command(b.logwood, "serve", "--data", s.data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+// serve starts a server on the data directory of that name, and returns once it says that it serves.
+func (b *bench) serve(name string, more ...string) (*server, error) {
+	s := &server{bench: b, data: filepath.Join(b.dir, name)}
+	args := []string{"serve", "--data", s.data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"}
+	s.process = exec.Command(b.logwood, append(args, more...)...)
 	s.process.Env = append(os.Environ(), "RUST_LOG=warn", "LOGWOOD_HTTP__APPEND=true",
 		fmt.Sprintf("LOGWOOD_PUBLISH_INTERVAL_MS=%d", publishInterval.Milliseconds()))
 	s.process.Stderr = os.Stderr
@@ -80,7 +82,7 @@ func (s *server) create(name string) (*log, error) {
 
 // open finds out a log's key. That it is the server's word does no harm here: what is judged is whether all fits it.
 func (s *server) open(name string) (*log, error) {
-	l := &log{server: s, name: name, keyFile: filepath.Join(s.bench.dir, name+".vkey")}
+	l := &log{server: s, name: name, keyFile: s.data + "-" + name + ".vkey"}
 	out, err := s.bench.command(s.bench.logwood, "logs", "describe", "--json", "--log", name, "--server", s.url(), "--client-state", s.clientState())
 	if err != nil {
 		return nil, err
@@ -99,7 +101,13 @@ func (s *server) open(name string) (*log, error) {
 }
 
 func (s *server) url() string         { return "http://" + s.grpc }
-func (s *server) clientState() string { return filepath.Join(s.bench.dir, "client") }
+func (s *server) clientState() string { return s.data + "-client" }
+
+// origin is what the log calls itself, and the name of its key.
+func (l *log) origin() string {
+	name, _, _ := strings.Cut(l.vkey, "+")
+	return name
+}
 
 // url is where the log's checkpoint and tiles are.
 func (l *log) url() string { return fmt.Sprintf("http://%s/logs/%s/", l.server.http, l.name) }
