@@ -9,10 +9,12 @@ require (
 	github.com/transparency-dev/formats v0.1.2-0.20260710124811-af9e607161b6
 	github.com/transparency-dev/tessera v1.0.4
 	github.com/transparency-dev/witness v0.0.0-20260720115447-2e1c6971d19e
+	golang.org/x/crypto v0.57.0
 	golang.org/x/mod v0.42.0
 	google.golang.org/grpc v1.85.0
 	k8s.io/klog/v2 v2.140.0
 	logwood.invalid/examples/go v0.0.0
+	zombiezen.com/go/sqlite v1.4.2
 )
 
 require (
@@ -64,7 +66,6 @@ require (
 	go.opentelemetry.io/otel/sdk/metric v1.45.0 // indirect
 	go.opentelemetry.io/otel/trace v1.45.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260603202125-055de637280b // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sync v0.23.0 // indirect
@@ -82,6 +83,7 @@ require (
 )
 
 tool (
+	filippo.io/torchwood/cmd/litewitness
 	github.com/transparency-dev/tessera/cmd/experimental/mirror/posix
 	github.com/transparency-dev/tessera/cmd/fsck
 	github.com/transparency-dev/tessera/internal/hammer

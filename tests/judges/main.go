@@ -36,6 +36,7 @@ const (
 	tesseraHammer = "github.com/transparency-dev/tessera/internal/hammer"
 	tesseraMirror = "github.com/transparency-dev/tessera/cmd/experimental/mirror/posix"
 	omniwitness   = "github.com/transparency-dev/witness/cmd/omniwitness"
+	litewitness   = "filippo.io/torchwood/cmd/litewitness"
 )
 
 func main() {
@@ -101,7 +102,7 @@ func (b *bench) verdict(judge, subject string, err error) {
 
 // sit runs all judges, and returns how many verdicts are bad.
 func (b *bench) sit() int {
-	for _, tool := range []string{tesseraFsck, tesseraHammer, tesseraMirror, omniwitness} {
+	for _, tool := range []string{tesseraFsck, tesseraHammer, tesseraMirror, omniwitness, litewitness} {
 		if _, err := b.command("go", "build", "-o", b.tool(tool), tool); err != nil {
 			b.verdict(filepath.Base(tool), "was not built, so it did not run", err)
 		}
@@ -120,7 +121,7 @@ func (b *bench) sit() int {
 	b.judgeReceipts(server)
 	b.judgeHeads(server)
 	b.judgeTessera()
-	b.judgeOmniwitness()
+	b.judgeWitnesses()
 	return b.failed
 }
 

@@ -83,14 +83,8 @@ func (s *server) create(name string) (*log, error) {
 // open finds out a log's key. That it is the server's word does no harm here: what is judged is whether all fits it.
 func (s *server) open(name string) (*log, error) {
 	l := &log{server: s, name: name, keyFile: s.data + "-" + name + ".vkey"}
-	out, err := s.bench.command(s.bench.logwood, "logs", "describe", "--json", "--log", name, "--server", s.url(), "--client-state", s.clientState())
+	described, err := l.describe()
 	if err != nil {
-		return nil, err
-	}
-	var described struct{ Vkeys []string }
-	// The first contact warns on standard error, before the one line of JSON.
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &described); err != nil {
 		return nil, err
 	}
 	if len(described.Vkeys) == 0 {
@@ -98,6 +92,27 @@ func (s *server) open(name string) (*log, error) {
 	}
 	l.vkey = described.Vkeys[0]
 	return l, os.WriteFile(l.keyFile, []byte(l.vkey), 0o644)
+}
+
+// A description is what `logwood logs describe --json` tells of a log.
+type description struct {
+	Vkeys     []string
+	Witnesses []struct {
+		Name     string
+		Failures int
+		Problem  string
+	}
+}
+
+func (l *log) describe() (described description, err error) {
+	s := l.server
+	out, err := s.bench.command(s.bench.logwood, "logs", "describe", "--json", "--log", l.name, "--server", s.url(), "--client-state", s.clientState())
+	if err != nil {
+		return described, err
+	}
+	// The first contact warns on standard error, before the one line of JSON.
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	return described, json.Unmarshal([]byte(lines[len(lines)-1]), &described)
 }
 
 func (s *server) url() string         { return "http://" + s.grpc }

@@ -149,18 +149,29 @@ func (w *watchedLog) judgeCheckpoint(signed []byte) error {
 	return nil
 }
 
-// judgeHead has our command fetch the witnessed head, and torchwood judge it.
+// judgeHead has our command fetch the witnessed head of the log's size, and torchwood judge it.
 func (w *watchedLog) judgeHead() error {
+	return w.judgeHeadOf(w.size)
+}
+
+func (w *watchedLog) judgeHeadOf(size int) error {
 	output := filepath.Join(w.server.bench.dir, "head")
-	_, err := w.ask("head", "--witnessed", "--out", output)
-	if err != nil {
+	if _, err := w.ask("head", "--witnessed", "--out", output); err != nil {
 		return err
 	}
 	checkpoint, err := os.ReadFile(output)
 	if err != nil {
 		return err
 	}
-	return w.judgeCheckpoint(checkpoint)
+	head, err := receipt.OpenCheckpoint(w.vkey, checkpoint)
+	if err == nil && head.Size != int64(size) {
+		err = fmt.Errorf("it has size %d, not %d", head.Size, size)
+	}
+	if err != nil {
+		return err
+	}
+	_, _, err = torchwood.VerifyCheckpoint(checkpoint, w.policy)
+	return err
 }
 
 // ask runs a client command of ours that trusts the policy.
