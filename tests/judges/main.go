@@ -122,6 +122,7 @@ func (b *bench) sit() int {
 	b.judgeHeads(server)
 	b.judgeTessera()
 	b.judgeWitnesses()
+	b.judgeOurWitness()
 	return b.failed
 }
 

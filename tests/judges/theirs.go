@@ -34,11 +34,15 @@ type tesseraLog struct {
 	vkey   string
 	signer note.Signer
 	size   int
+	// first is the number of the first entry: two logs of one number have the same entries.
+	first int
+	// witnesses cosign what it publishes.
+	witnesses tessera.WitnessGroup
 }
 
 // judgeTessera has Logwood judge a log of Tessera's: by `fsck URL`, also after it has grown, and by `verify`.
 func (b *bench) judgeTessera() {
-	l, err := b.newTesseraLog()
+	l, err := b.newTesseraLog("tessera")
 	if err != nil {
 		b.verdict("logwood fsck", "Tessera's log could not be made, so it did not run", err)
 		return
@@ -63,7 +67,7 @@ func (b *bench) judgeTessera() {
 	b.verdict("logwood fsck", "Tessera's log with a flipped bit, which it must refuse", err)
 }
 
-func (b *bench) newTesseraLog() (*tesseraLog, error) {
+func (b *bench) newTesseraLog(name string) (*tesseraLog, error) {
 	private, vkey, err := note.GenerateKey(nil, "tessera.test/log")
 	if err != nil {
 		return nil, err
@@ -76,7 +80,7 @@ func (b *bench) newTesseraLog() (*tesseraLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(b.dir, "tessera")
+	dir := filepath.Join(b.dir, name)
 	go http.Serve(listener, http.FileServer(http.Dir(dir)))
 	url := fmt.Sprintf("http://%s/", listener.Addr())
 	return &tesseraLog{bench: b, dir: dir, url: url, vkey: vkey, signer: signer}, nil
@@ -99,6 +103,9 @@ func (l *tesseraLog) grow(size int) error {
 		WithCheckpointSigner(l.signer).
 		WithBatching(tesseraBatch, tesseraInterval).
 		WithCheckpointInterval(tesseraInterval)
+	if len(l.witnesses.Components) > 0 {
+		options = options.WithWitnesses(l.witnesses, nil).WithCheckpointInterval(witnessedInterval)
+	}
 	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
 	if err != nil {
 		return err
@@ -108,7 +115,7 @@ func (l *tesseraLog) grow(size int) error {
 		// One batch at a time, because Tessera orders what it is given at once as it likes.
 		futures := make([]tessera.IndexFuture, min(tesseraBatch, size-l.size))
 		for i := range futures {
-			futures[i] = appender.Add(ctx, tessera.NewEntry(entryOf(l.size+i)))
+			futures[i] = appender.Add(ctx, tessera.NewEntry(entryOf(l.first+l.size+i)))
 		}
 		for i, future := range futures {
 			index, err := future()
