@@ -116,8 +116,12 @@ func (b *bench) judgeOurWitness() {
 		b.verdict("tessera", "does not take our witness's key, so it did not run", err)
 		return
 	}
+	old := l.dir + "-old"
 	for _, size := range []int{1, 300, 5000} {
 		err := l.grow(size)
+		if err == nil && size == 300 {
+			_, err = b.command("cp", "-a", l.dir, old)
+		}
 		if err == nil {
 			err = l.judgeCosigned(w)
 		}
@@ -126,7 +130,7 @@ func (b *bench) judgeOurWitness() {
 		sources := []string{l.url, "witness+" + w.url()}
 		b.verdict("logwood monitor", "the same, with our witness as second source", l.judgeMonitor(policyFile, sources...))
 	}
-	b.verdict("tessera", "a fork of its log, which our witness must refuse", l.judgeFork(w))
+	b.verdict("tessera", "a fork of its log, which our witness must refuse", l.judgeFork(w, old))
 	b.verdict("logwood witness", "refuses what Tessera's key must not sign", l.judgeHostile(w))
 }
 
@@ -219,33 +223,41 @@ func (l *tesseraLog) judgeMonitor(policyFile string, sources ...string) error {
 	return nil
 }
 
-// judgeFork has Tessera make another log with the same key. It integrates the entries and gets no cosignature, so it
-// publishes nothing; our witness keeps what it had.
-func (l *tesseraLog) judgeFork(w *ourWitness) error {
+// judgeFork has Tessera go on with an old copy of its log, in another way. It integrates the entries and gets no
+// cosignature, so it publishes nothing of that; our witness keeps what it had.
+func (l *tesseraLog) judgeFork(w *ourWitness, old string) error {
 	before, err := w.shown(l.signer.Name())
 	if err != nil {
 		return err
 	}
-	fork, err := l.bench.newTesseraLog("tessera-forked")
+	published, err := os.ReadFile(filepath.Join(old, "checkpoint"))
 	if err != nil {
 		return err
 	}
-	fork.signer, fork.witnesses, fork.first = l.signer, l.witnesses, 1_000_000
+	head, err := receipt.OpenCheckpoint(l.vkey, published)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(l.bench.ctx, forkTimeout)
 	defer cancel()
 	impatient := *l.bench
 	impatient.ctx = ctx
-	fork.bench = &impatient
+	fork := *l
+	fork.bench, fork.dir, fork.size, fork.first = &impatient, old, int(head.Size), 1_000_000
 	size := l.size + 10
 	if err := fork.grow(size); err == nil {
 		return errors.New("it was published")
 	} else if fork.size != size {
 		return fmt.Errorf("it did not get so far: %w", err)
 	}
-	if checkpoint, err := os.ReadFile(filepath.Join(fork.dir, "checkpoint")); err == nil {
-		return fmt.Errorf("it published %s", checkpoint)
+	after, err := os.ReadFile(filepath.Join(old, "checkpoint"))
+	if err == nil && !bytes.Equal(after, published) {
+		err = fmt.Errorf("it published %s", after)
 	}
-	after, err := w.shown(l.signer.Name())
+	if err != nil {
+		return err
+	}
+	after, err = w.shown(l.signer.Name())
 	if err == nil && !bytes.Equal(before, after) {
 		err = fmt.Errorf("the witness shows %s", after)
 	}
