@@ -32,7 +32,7 @@ use serde_json::json;
 use crate::failure::VerificationFailed;
 use crate::{files, output, progress};
 use state::State;
-use tree::{Tree, edge_tiles};
+use tree::{LEVELS, Tree, edge_tiles};
 
 /// Most bytes of a file of root certificates.
 const ROOTS_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -228,7 +228,8 @@ impl Walk {
     /// Fetches the right edge, which must fold to the root of `head`.
     async fn new(source: Source, head: TreeHead) -> Result<Self, Failure> {
         let tiles = edge_tiles(head.size).map(|(id, width)| source.tile(id, width));
-        let tiles = futures_util::future::try_join_all(tiles).await?;
+        // In order, so that the first failure that is reported is always the same one.
+        let tiles: Vec<_> = stream::iter(tiles).buffered(usize::from(LEVELS)).try_collect().await?;
         match Tree::new(head, tiles.clone()) {
             Ok(tree) => Ok(Self { source, head, tree }),
             Err(_) => Err(blame(&source, head.size, &tiles).await),
