@@ -5,8 +5,9 @@ use std::process::Output;
 use std::time::Duration;
 
 use bytes::Bytes;
-use logwood_client::{Client, ClientError, ClientOptions, HeadsFrom, NewEntry, Window};
+use logwood_client::{Client, ClientError, ClientOptions, HeadsFrom, NewEntry, Which, Window};
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
+use logwood_note::Policy;
 use logwood_proto::v1::HeadLevel;
 use tokio::process::Command;
 
@@ -83,7 +84,8 @@ async fn client(world: &World, row: &Row, ask: &str, cell: &Cell) -> Result<(), 
     let liar = liar(world, row).await;
     let options = ClientOptions::new(liar.url(), row.log);
     let options = ClientOptions { vkey: Some(world.key(row.log)), retry_within: PATIENCE, ..options };
-    let client = Client::connect(options).await.map_err(|error| error.to_string())?;
+    let policy = row.policy.then(|| Policy::parse(world.policy(row.log).as_bytes()).expect("a policy"));
+    let client = Client::connect(ClientOptions { policy, ..options }).await.map_err(|error| error.to_string())?;
     if row.knows != Knows::Nothing {
         client.head().await.map_err(|error| format!("before the lie: {error}"))?;
     }
@@ -117,6 +119,8 @@ async fn ask_client(client: &Client, ask: &str, log: &str) -> Result<(), ClientE
     match ask {
         "head" => client.head().await.map(drop),
         "get" => client.get(asked).await.map(drop),
+        "head (witnessed)" => client.head_of_level(HeadLevel::Witnessed).await.map(drop),
+        "get (witnessed)" => client.entry(Which::Index(asked), HeadLevel::Witnessed).await.map(drop),
         "receipt" => client.receipt(leaf(asked.0), None).await.map(drop),
         "multiproof" => client.multiproof(&[LeafIndex(3), asked, LeafIndex(40)]).await.map(drop),
         "consistency" => client.consistency(TreeSize(100), TreeSize(OLDER)).await.map(drop),
@@ -159,6 +163,7 @@ async fn command(world: &World, row: &Row, ask: &str, cell: &Cell) -> Result<(),
         let mut command = Command::new(LOGWOOD);
         command.current_dir(place.path()).args(arguments).args(["--server", &url, "--log", row.log]);
         command.args(["--vkey", &world.key(row.log).to_string(), "--client-state", "state"]);
+        command.args(policy(world, row, place.path()));
         command.kill_on_drop(true).output().await.expect("the command runs")
     };
     if row.knows != Knows::Nothing {
@@ -193,6 +198,15 @@ async fn command(world: &World, row: &Row, ask: &str, cell: &Cell) -> Result<(),
     };
     liar.lie();
     expect(cell, &run(arguments).await)
+}
+
+/// The option, if the row has a policy.
+fn policy(world: &World, row: &Row, place: &Path) -> Vec<&'static str> {
+    if !row.policy {
+        return Vec::new();
+    }
+    std::fs::write(place.join("policy"), world.policy(row.log)).expect("written");
+    vec!["--policy", "policy"]
 }
 
 fn expect_good(output: &Output) -> Result<(), String> {
@@ -230,6 +244,7 @@ async fn monitor(world: &World, row: &Row) -> Result<(), String> {
         command.current_dir(place.path()).args(["monitor", "--once", "--check-only", "--state", "state"]);
         command.args(["--evidence-dir", "evidence"]);
         command.args(vkeys.iter().flat_map(|vkey| ["--vkey", vkey]));
+        command.args(policy(world, row, place.path()));
         command.args(sources.iter().flat_map(|source| ["--source", source]));
         if vkeys.len() > 1 {
             command.args(["--max-age", AGE_MAX]);

@@ -39,9 +39,28 @@ pub(crate) fn rollback(_: &World) -> Lie {
 }
 
 pub(crate) fn frozen(world: &World) -> Lie {
-    let (note, served) = (world.frozen.clone(), world.frozen.to_vec());
+    replayed(&world.frozen)
+}
+
+pub(crate) fn taken_back(world: &World) -> Lie {
+    replayed(&world.taken_back)
+}
+
+/// The earlier state, under this checkpoint of its size.
+fn replayed(note: &Bytes) -> Lie {
+    let (note, served) = (note.clone(), note.to_vec());
     let replay = move |head: &mut v1::SignedTreeHead| head.checkpoint = note.clone();
     with_heads(Lie::of(View::Older), replay).serving(for_path("checkpoint", move |_| served.clone()))
+}
+
+pub(crate) fn called_witnessed(_: &World) -> Lie {
+    const PUBLISHED: i32 = v1::HeadLevel::Published as i32;
+    let lie = Lie::default().asking(|rpc, message| match rpc {
+        "GetTreeHead" => changed(message, |request: &mut v1::GetTreeHeadRequest| request.level = PUBLISHED),
+        "GetEntry" => changed(message, |request: &mut v1::GetEntryRequest| request.head = PUBLISHED),
+        _ => message,
+    });
+    with_heads(lie, |head| head.level = v1::HeadLevel::Witnessed.into())
 }
 
 pub(crate) fn other_key(world: &World) -> Lie {

@@ -54,6 +54,8 @@ pub(crate) struct Row {
     pub(crate) over: Over,
     /// Whether the monitor sees the log from a second place, too.
     pub(crate) mirror: bool,
+    /// Whether the tools are given a policy with a witness, besides the key.
+    pub(crate) policy: bool,
     pub(crate) client: &'static [Cell],
     pub(crate) command: &'static [Cell],
     pub(crate) monitor: Cell,

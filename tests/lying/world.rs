@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use logwood_client::{Client, ClientOptions, LoggedEntry, NewEntry, SETTLE_WITHIN};
 use logwood_merkle::{Hash, LeafIndex, TreeHead, TreeSize};
-use logwood_note::{CosigningKey, SignedNote, SigningKey, VerifierKey, assemble_note, sign_checkpoint};
+use logwood_note::{CosigningKey, SignatureType, SignedNote, SigningKey, VerifierKey, assemble_note, sign_checkpoint};
 use logwood_proto::v1::HeadLevel;
 use tempfile::TempDir;
 
@@ -46,8 +46,12 @@ pub(crate) struct World {
     pub(crate) neighbour: LoggedEntry,
     /// Entry 7 of `other`, with its receipt.
     pub(crate) stranger: LoggedEntry,
-    /// What `audit` cosigned an hour ago: its head at the earlier time.
+    /// The head of `audit` at the earlier time, cosigned an hour before.
     pub(crate) frozen: Bytes,
+    /// The same, cosigned an hour after, when the log was larger.
+    pub(crate) taken_back: Bytes,
+    /// A witness that nobody asks.
+    witness: CosigningKey,
     /// The checkpoint of `default` in the rewritten copy.
     pub(crate) forged: Vec<u8>,
     /// What `default` has signed at the earlier time in that history: a head of the same size.
@@ -92,7 +96,7 @@ impl World {
         for (log, size) in [("default", OLDER), ("other", SIZE), ("inbox", SIZE), ("lost", 20), ("audit", AUDIT)] {
             fill(&server, log, 0..size).await;
         }
-        let frozen = hour_old(&raw::get(&server.http, "/logs/audit/checkpoint").body, &data);
+        let audit = raw::get(&server.http, "/logs/audit/checkpoint").body;
         server.stop();
         copy(&data, &path("older"));
 
@@ -109,11 +113,13 @@ impl World {
         servers.extend(["rewritten", "grown"].map(|name| (name, start_forged(&path(name)))));
         fill(&servers["grown"], "default", SIZE..SIZE + 50).await;
         fill(&servers["honest"], "lost", 100..150).await;
-        Self::observe(dir, servers, frozen).await
+        Self::observe(dir, servers, &audit).await
     }
 
     /// Asks the servers for what the liars need.
-    async fn observe(dir: TempDir, servers: BTreeMap<&'static str, Server>, frozen: Bytes) -> Self {
+    ///
+    /// * `audit` - the checkpoint of that log at the earlier time.
+    async fn observe(dir: TempDir, servers: BTreeMap<&'static str, Server>, audit: &[u8]) -> Self {
         let upstreams: BTreeMap<_, _> =
             servers.iter().map(|(name, server)| (*name, Arc::new(Upstream::new(&server.url, &server.http)))).collect();
         let upstreams = move |view| {
@@ -138,16 +144,19 @@ impl World {
         let older = TreeHead { size: TreeSize(OLDER), root: Hash::leaf(b"another history") };
         let older_forged = sign_checkpoint(&key, origin, &older).into();
         let impostor = Arc::new(SigningKey::generate(origin).expect("a key"));
+        let second = CosigningKey::load(dir.path().join("honest/keys/audit+ml-dsa-44")).expect("its second key");
         Self {
-            dir,
             servers,
             upstreams: Arc::new(upstreams),
             impostor,
             neighbour,
             stranger,
-            frozen,
+            frozen: cosigned_at(audit, &second, |seconds| seconds - 3_600),
+            taken_back: cosigned_at(audit, &second, |seconds| seconds + 3_600),
+            witness: CosigningKey::generate("w.example", SignatureType::Ed25519Cosignature).expect("a key"),
             forged,
             older_forged,
+            dir,
         }
     }
 
@@ -166,6 +175,11 @@ impl World {
         let second = CosigningKey::load(self.key_file(&format!("{log}+ml-dsa-44"))).ok();
         let second = second.map(|key| key.verifier().to_string());
         [self.key(log).to_string()].into_iter().chain(second).collect()
+    }
+
+    /// A policy for the log that asks for a witness.
+    pub(crate) fn policy(&self, log: &str) -> String {
+        format!("log {}\nwitness w {}\nquorum w\n", self.key(log), self.witness.verifier())
     }
 
     fn key_file(&self, name: &str) -> PathBuf {
@@ -195,14 +209,12 @@ impl World {
     }
 }
 
-/// What the log `audit` of `data` has signed, as it would have signed it an hour ago.
-fn hour_old(note: &[u8], data: &Path) -> Bytes {
-    let key = CosigningKey::load(data.join("keys/audit+ml-dsa-44")).expect("its second key");
+/// A checkpoint whose cosignature by `key` is of another time.
+fn cosigned_at(note: &[u8], key: &CosigningKey, time: fn(u64) -> u64) -> Bytes {
     let note = SignedNote::parse(note).expect("a note");
-    let is_second = |line: &&logwood_note::NoteSignature| line.claims(key.verifier());
-    let now = note.signatures().iter().find(is_second).and_then(|line| key.verifier().timestamp(&line.bytes));
-    let then = now.expect("it says when it was signed") - 3_600;
-    let mut lines: Vec<_> = note.signatures().iter().filter(|line| !is_second(line)).cloned().collect();
-    lines.push(key.cosign(note.text(), then).expect("a checkpoint"));
+    let (old, mut lines): (Vec<_>, Vec<_>) =
+        note.signatures().iter().cloned().partition(|line| line.claims(key.verifier()));
+    let seconds = key.verifier().timestamp(&old[0].bytes).expect("it says when it was signed");
+    lines.push(key.cosign(note.text(), time(seconds)).expect("a checkpoint"));
     assemble_note(note.text(), &lines).expect("a note").into()
 }
