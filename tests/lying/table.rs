@@ -134,7 +134,18 @@ pub(crate) fn render(rows: &[Row]) -> String {
             let cells: Vec<_> = cells.iter().map(Cell::to_string).collect();
             cells.join("; ")
         });
-        writeln!(table, "| {} | {} |", row.lie, cells.join(" | ")).expect("writing to a String cannot fail");
+        let over = match row.over {
+            Over::Grpc => " (gRPC)",
+            Over::Http => " (HTTP)",
+            Over::Both => "",
+        };
+        let known = match row.knows {
+            Knows::Nothing => "",
+            Knows::Older => "; known: an earlier head",
+            Knows::Newest => "; known: the newest head",
+        };
+        writeln!(table, "| {}{over}{known} | {} |", row.lie, cells.join(" | "))
+            .expect("writing to a String cannot fail");
     }
     table
 }
