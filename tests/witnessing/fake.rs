@@ -58,6 +58,13 @@ impl Fake {
         Self { line: format!("witness {name} {} http://127.0.0.1:1/{name}\n", key.verifier()) }
     }
 
+    /// The `witness` line of another key of this witness, at the same URL.
+    pub fn with_key(&self, name: &str) -> String {
+        let key = CosigningKey::generate(name, SignatureType::Ed25519Cosignature).expect("a key");
+        let url = self.line.rsplit(' ').next().expect("a URL");
+        format!("witness {name} {} {url}", key.verifier())
+    }
+
     fn start(name: &str, vkey: &str, answer: impl Fn(&[u8]) -> (u16, Vec<u8>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");

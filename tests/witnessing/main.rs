@@ -233,7 +233,8 @@ async fn a_witness_that_claims_to_know_more_stops_the_log_until_it_is_distrusted
     let site = Site::new().await;
     let honest = ["a", "b"].map(|name| WitnessProcess::start(site.dir.path(), name, &site.vkey));
     let liar = Fake::stubborn("c", 409, "1000\n");
-    let config = site.configure(&[&honest[0].line, &honest[1].line, &liar.line], TWO_OF_THREE, "", "");
+    let lines = [&*honest[0].line, &honest[1].line, &liar.line, &liar.with_key("c-too")];
+    let config = site.configure(&lines, TWO_OF_THREE, "", "");
     let server = site.start("data", &config, &[]);
     let mut rpc = connect(&server).await;
     // It may say so after the two others have let the log sign: it is stopped at run time then.
@@ -244,7 +245,8 @@ async fn a_witness_that_claims_to_know_more_stops_the_log_until_it_is_distrusted
             break status;
         }
     };
-    assert!(refused.message().contains("witness c has cosigned 1000 entries"), "{refused}");
+    assert!(refused.message().contains("witness c+c-too has cosigned 1000 entries"), "{refused}");
+    assert!(refused.message().contains("`--distrust-witness c`"), "{refused}");
     server.stop();
 
     let server = site.start("data", &config, &["--distrust-witness", "c"]);

@@ -325,10 +325,13 @@ impl Task {
     /// Nothing is signed any more.
     fn refuse(&self, witness: WitnessId, what: &str) {
         let name = self.name(witness);
+        // Of several keys at one URL, any stands for the witness.
+        let member = self.machine.members(witness).first().map(|&member| &self.policy.witnesses()[member].name[..]);
+        let member = String::from_utf8_lossy(member.unwrap_or_default());
         let why = format!(
             "the log is read-only: witness {name} {what}. This is an old copy of the log, or a fork of it: stop the \
              server and restore the newest data. If it is the witness that is wrong, start with \
-             `--distrust-witness {name}`"
+             `--distrust-witness {member}`"
         );
         if self.guard.refuse(why.clone()) {
             tracing::error!(log = self.settings.name, why, "nothing more is signed");
