@@ -4,6 +4,7 @@ mod alarm;
 mod catch_up;
 mod deliver;
 mod filter;
+mod heads;
 mod state;
 mod watch;
 
@@ -70,9 +71,9 @@ Examples:
 /// (a Logwood server; without a path its log `default`), and witness+http(s)://... (a witness's monitoring prefix; heads
 /// only). Give at least two that do not belong to one operator: a lie to you alone shows in no single source.
 ///
-/// Alarms, with their exit status: `split-view`, `bad-signature`, `bad-entry`, `bad-proof` and `bad-answer` are 3: something
-/// does not verify. `rollback` (a source shows a smaller head than before), `no-quorum`, `stale`, `unproved`, `unreachable`
-/// and `undelivered` are 1, unless there is evidence. Each is told once while it lasts: on standard error, to --on-alarm,
+/// Alarms, with their exit status: `split-view`, `broken-seal`, `bad-signature`, `bad-entry`, `bad-proof` and `bad-answer`
+/// are 3: something does not verify. `rollback` (a source shows a smaller head than before), `no-quorum`, `stale`, `future`
+/// (a cosignature of a time to come), `unproved`, `unreachable` and `undelivered` are 1, unless there is evidence. Each is told once while it lasts: on standard error, to --on-alarm,
 /// and in a file of --evidence-dir. A file *.logwood-evidence proves a fault to anybody:
 /// `logwood verify --evidence FILE --vkey K` exits with 3. A file incident-*.json proves nothing.
 ///
@@ -140,7 +141,7 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
     let policy = args.trust.policy()?;
     let sources = sources(&args, &policy)?;
     let file = StateFile::open(&args.state)?;
-    let state = file.load(&policy, args.origin.as_deref())?;
+    let state = file.load(&policy, args.origin.as_deref(), posix_seconds())?;
     let deliverer = Deliverer::new(&args.deliver, state.out_bytes)?;
     let status = Arc::new(Status::new(&Kind::names()));
     let alarms = Alarms::new(
@@ -164,8 +165,8 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
         posix_seconds,
         once: args.once,
     };
-    let stopping = AtomicBool::new(false);
-    let mut watch = Watch::new(plan, sources, (state, file), deliverer, (alarms, status), &stopping);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let mut watch = Watch::new(plan, sources, (state, file), deliverer, (alarms, status), Arc::clone(&stopping));
     tokio::select! {
         outcome = watch.run() => outcome?,
         outcome = stop(&stopping) => outcome?,

@@ -11,7 +11,6 @@ mod log;
 mod source;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,13 +18,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use common::{LOGWOOD, Server, copy, logwood, outcome, raw};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use log::{Resources, entries, publish};
-use logwood_merkle::Hash;
-use logwood_note::{Checkpoint, CosigningKey, Evidence, PrivateKey, SignatureType, SignedNote, assemble_note};
+use logwood_merkle::{Hash, TreeHead, TreeSize};
+use logwood_note::{Checkpoint, CosigningKey, Evidence, PrivateKey, SignatureType, SignedNote, SigningKey};
+use logwood_note::{assemble_note, sign_checkpoint};
+use logwood_sequencer::Sequencer;
+use logwood_sequencer::publisher::{Publication, note};
+use logwood_store::{LogQuery, LogStore as _, PublishedHead};
+use logwood_store_rocksdb::RocksStore;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::Digest as _;
@@ -46,10 +51,15 @@ fn directory() -> TempDir {
 }
 
 fn append(server: &Server, dir: &Path, numbers: std::ops::Range<usize>) {
-    let lines = numbers.fold(String::new(), |mut lines, n| {
-        writeln!(lines, "{{\"event\":{n},\"who\":\"{}\"}}", ["alice", "bob", "eve"][n % 3]).expect("a String");
-        lines
-    });
+    append_lines(
+        server,
+        dir,
+        numbers.map(|n| format!("{{\"event\":{n},\"who\":\"{}\"}}", ["alice", "bob", "eve"][n % 3])),
+    );
+}
+
+fn append_lines(server: &Server, dir: &Path, lines: impl Iterator<Item = String>) {
+    let lines = lines.fold(String::new(), |lines, line| lines + &line + "\n");
     let mut command = logwood(server, dir, "writer");
     command.args(["append", "--vkey", &server.vkey, "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().expect("the command runs");
@@ -235,6 +245,171 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
     assert!(files(dir.path(), "").is_empty(), "nobody lied");
 }
 
+/// Entries of the long run; `LOGWOOD_MONITOR_ENTRIES=1000000` makes it as long as the log of a busy week.
+fn long_run() -> usize {
+    std::env::var("LOGWOOD_MONITOR_ENTRIES").map_or(20_000, |count| count.parse().expect("a number"))
+}
+
+/// SIGKILLs of each monitor of the long run.
+const LONG_RUN_KILLS: usize = 20;
+
+/// An entry of 64 to 256 bytes.
+fn long_line(n: usize) -> String {
+    format!("{{\"event\":{n},\"what\":\"{}\"}}", "0123456789abcdef".repeat(3 + n % 12))
+}
+
+/// Follows the log into a file of entries. It is killed as it goes.
+fn follow_into_file(server: &Server, dir: &Path, count: usize) {
+    for life in 1..=LONG_RUN_KILLS + 1 {
+        let arguments = ["--out", "out.ndjson", "--interval", "1"];
+        let running = Running::start(monitor(dir, &server.vkey, &[&tiles(server), &grpc(server)], &arguments));
+        while delivered(dir) < (count * life / (LONG_RUN_KILLS + 1)) as u64 {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        if life > LONG_RUN_KILLS {
+            assert_eq!(running.stop(), Some(0));
+        }
+    }
+    let out = BufReader::new(File::open(dir.join("out.ndjson")).expect("the file of entries"));
+    let mut next = 0;
+    for line in out.lines() {
+        let line: Value = serde_json::from_str(&line.expect("text")).expect("a whole line");
+        assert_eq!(line["index"], next as u64, "each entry is in the file exactly once");
+        assert_eq!(line["entry"], base64(long_line(next).as_bytes()));
+        next += 1;
+    }
+    assert_eq!(next, count);
+}
+
+/// Sends every hundredth entry of the log to a webhook. It is killed as it goes.
+fn follow_into_webhook(server: &Server, dir: &Path, count: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let webhook = format!("http://{}/", listener.local_addr().expect("bound"));
+    let arguments = ["--webhook", &webhook, "--contains", "00,\"what", "--interval", "1"];
+    let wanted: Vec<_> = (0..count as u64).filter(|n| n % 100 == 0 && *n > 0).collect();
+    let (mut next, mut repeats) = (0, 0);
+    for life in 1..=LONG_RUN_KILLS + 1 {
+        // It begins where the state is: what was confirmed is not repeated.
+        let start = wanted.partition_point(|&index| index < delivered(dir));
+        repeats += next - start;
+        next = start;
+        let running = Running::start(monitor(dir, &server.vkey, &[&grpc(server), &tiles(server)], &arguments));
+        while next < wanted.len() * life / (LONG_RUN_KILLS + 1) {
+            let Some(post) = Post::accept(&listener) else { continue };
+            assert_eq!(post.index, wanted[next], "in order, and none is passed over");
+            assert_eq!(post.body, long_line(next * 100 + 100).into_bytes());
+            post.confirm();
+            next += 1;
+        }
+        if life > LONG_RUN_KILLS {
+            while delivered(dir) < count as u64 {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            assert_eq!(running.stop(), Some(0));
+        }
+    }
+    assert_eq!(next, wanted.len());
+    // A batch has 256 entries, of which three at most are wanted.
+    assert!(repeats <= 3 * LONG_RUN_KILLS, "{repeats}");
+    eprintln!("{repeats} of {} entries were repeated in {LONG_RUN_KILLS} kills", wanted.len());
+}
+
+#[test]
+fn a_long_log_is_followed_through_kills_while_it_grows_and_its_rewrite_is_proved() {
+    let (dir, count) = (directory(), long_run());
+    let (data, out, hook) = (dir.path().join("data"), dir.path().join("out"), dir.path().join("hook"));
+    std::fs::create_dir(&out).and_then(|()| std::fs::create_dir(&hook)).expect("directories");
+    let server = Server::start(&data, 0, &[]);
+    append_lines(&server, dir.path(), (0..count / 2).map(long_line));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for part in 10..20 {
+                append_lines(&server, dir.path(), (count * part / 20..count * (part + 1) / 20).map(long_line));
+            }
+        });
+        scope.spawn(|| follow_into_file(&server, &out, count));
+        scope.spawn(|| follow_into_webhook(&server, &hook, count));
+    });
+    assert!(files(&out, "").is_empty() && files(&hook, "").is_empty(), "nobody lied");
+    let vkey = server.vkey.clone();
+    server.stop();
+
+    let forged = dir.path().join("forged");
+    forge::rewrite(&data, &forged).expect("forged");
+    let liar = Server::start(&forged, 0, &[]);
+    thaw(&forged, &liar);
+    for dir in [&out, &hook] {
+        let caught = once(dir, &vkey, &[&tiles(&liar)], &["--check-only"]);
+        assert_exit(&caught, 3, "alarm: split-view");
+        let [file] = &files(dir, "evidence-a")[..] else { panic!("one file of kind a") };
+        assert_eq!(judge(file, &vkey).0, Some(3));
+    }
+}
+
+/// The operator has done away with the anchor of a log, and says that it is no matter.
+fn thaw(data: &Path, server: &Server) {
+    let socket = data.join("admin.sock");
+    let thawed = Command::new(LOGWOOD).args(["logs", "thaw", "default", "--admin"]).arg(socket).output();
+    assert_exit(&thawed.expect("the command runs"), 0, "");
+    while raw::get(&server.http, "/logs/default/checkpoint").status != 200 {}
+}
+
+/// Adds a head to those that a server has published, which is stopped.
+fn publish_head(data: &Path, head: TreeHead) {
+    let store = RocksStore::open(&data.join("db")).expect("nobody uses it");
+    let record = store.logs(LogQuery::Name("default")).expect("readable").pop().expect("it is there");
+    let key = SigningKey::load(data.join("keys/default")).expect("a key");
+    let signatures = note::signatures(&sign_checkpoint(&key, &record.settings.origin, &head)).expect("a note");
+    let head = PublishedHead { head, time_ms: record.head.time_ms, signatures };
+    let mut sequencer: Sequencer<()> = Sequencer::new(store.state().expect("readable").round);
+    sequencer.publish(Publication { log: record.number, head, thinned: Vec::new() });
+    let round = sequencer.seal(record.head.time_ms).and_then(|sealed| sealed.round).expect("something to write");
+    store.commit(&round).expect("written");
+}
+
+#[test]
+fn a_published_head_that_the_entries_contradict_is_proved_by_whoever_can() {
+    let dir = directory();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, 0, &[]);
+    let vkey = server.vkey.clone();
+    append(&server, dir.path(), 0..600);
+    server.stop();
+    publish_head(&data, TreeHead { size: TreeSize(300), root: Hash::leaf(b"another tree") });
+    let server = Server::start(&data, 0, &[]);
+    let http = server.http.clone();
+    // A mirror of it that lacks a tile: the entries come from there, and the proof must come from the server.
+    let mirror = source::Server::start(move |path, _| match raw::get(&http, &format!("/logs/default/{path}")) {
+        answer if answer.status == 200 && path != "tile/0/001" => Answer::Body(answer.body),
+        _ => Answer::Status(404),
+    });
+    let caught = once(dir.path(), &vkey, &[&mirror.url, &grpc(&server)], &["--check-only"]);
+    assert_exit(&caught, 3, &format!("alarm: split-view: {}: it published a head of size 300", grpc(&server)));
+    assert_exit(&caught, 3, "600 entries");
+    let [file] = &files(dir.path(), "evidence-b")[..] else { panic!("one file of kind b") };
+    assert_eq!(judge(file, &vkey).0, Some(3));
+}
+
+#[test]
+fn a_seal_is_seen_over_http_and_over_grpc() {
+    let dir = directory();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, 0, &[]);
+    append(&server, dir.path(), 0..30);
+    let sealed =
+        Command::new(LOGWOOD).args(["logs", "seal", "default", "--admin"]).arg(data.join("admin.sock")).output();
+    assert_exit(&sealed.expect("the command runs"), 0, "");
+    let seal = raw::get(&server.http, "/logs/default/seal").body;
+    for (state, source) in [("http", tiles(&server)), ("grpc", grpc(&server))] {
+        let dir = dir.path().join(state);
+        std::fs::create_dir(&dir).expect("a directory");
+        assert_exit(&once(&dir, &server.vkey, &[&source], &["--check-only"]), 0, "30 entries");
+        let state: Value =
+            serde_json::from_slice(&std::fs::read(dir.join("state.json")).expect("there")).expect("JSON");
+        assert_eq!(state["seals"], serde_json::json!([String::from_utf8_lossy(&seal)]));
+    }
+}
+
 fn base64(bytes: &[u8]) -> String {
     use ::base64::Engine as _;
     ::base64::engine::general_purpose::STANDARD.encode(bytes)
@@ -254,12 +429,9 @@ fn an_operator_who_rewrites_an_entry_is_caught_with_evidence() {
     copy(&data, &honest);
     forge::rewrite(&data, &forged).expect("forged");
 
-    // Two heads of one size. The operator has done away with the anchor, and says that it is no matter.
+    // Two heads of one size.
     let liar = Server::start(&forged, 0, &[]);
-    let socket = forged.join("admin.sock");
-    let thawed = Command::new(LOGWOOD).args(["logs", "thaw", "default", "--admin"]).arg(socket).output();
-    assert_exit(&thawed.expect("the command runs"), 0, "");
-    while raw::get(&liar.http, "/logs/default/checkpoint").status != 200 {}
+    thaw(&forged, &liar);
     let caught = once(dir.path(), &vkey, &[&tiles(&liar)], &["--check-only"]);
     assert_exit(&caught, 3, "alarm: split-view");
     let [file] = &files(dir.path(), "evidence-a")[..] else { panic!("one file of kind a") };
@@ -519,10 +691,14 @@ fn a_running_monitor_tells_how_it_is_and_ends_at_a_signal() {
     assert_eq!(raw::get(&address, "/healthz").body, b"ok\n");
     let metrics = || String::from_utf8(raw::get(&address, "/metrics").body).expect("text");
     while !metrics().contains(&format!("logwood_monitor_entries{{log=\"{}\"}} 300", log::ORIGIN)) {}
+    let active = "logwood_monitor_alarms_active{kind=\"bad-signature\"}";
+    assert!(metrics().contains(&format!("{active} 0\n")), "it is there before there was one");
     let mut spoilt = publish(&entries(300));
     spoilt.get_mut("checkpoint").expect("there").truncate(90);
     log.now_serves(spoilt);
-    while !metrics().contains("logwood_monitor_alarms_active{kind=\"bad-signature\"} 1") {}
+    while !metrics().contains(&format!("{active} 1\n")) {}
+    log.now_serves(publish(&entries(300)));
+    while !metrics().contains(&format!("{active} 0\n")) {}
     let second = once(dir.path(), &log::vkey(), &[log.url()], &[]);
     assert_exit(&second, 1, "another monitor uses the state");
     assert_eq!(running.stop(), Some(3), "it tells of the worst alarm");

@@ -3,7 +3,7 @@
 //! What proves a fault becomes an evidence file, which anybody can judge who has the key. Everything else that is odd
 //! becomes an incident file, which proves nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ const FILES_MAX: usize = 1_000;
 pub(super) enum Kind {
     /// The log signed two histories, or a cosigner took back what it saw.
     SplitView,
+    /// The log grew after it signed that it never would.
+    BrokenSeal,
     /// A signature of a key that is trusted is bad, or there is none.
     BadSignature,
     /// Entries are not those that were signed.
@@ -44,6 +46,8 @@ pub(super) enum Kind {
     NoQuorum,
     /// Nobody cosigned for too long.
     Stale,
+    /// A cosignature says a time that has not come yet.
+    Future,
     /// Nobody has the proof that a head is of the one history.
     Unproved,
     /// A source does not answer.
@@ -53,8 +57,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::SplitView,
+        Self::BrokenSeal,
         Self::BadSignature,
         Self::BadEntry,
         Self::BadProof,
@@ -62,6 +67,7 @@ impl Kind {
         Self::Rollback,
         Self::NoQuorum,
         Self::Stale,
+        Self::Future,
         Self::Unproved,
         Self::Unreachable,
         Self::Undelivered,
@@ -71,6 +77,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::SplitView => "split-view",
+            Self::BrokenSeal => "broken-seal",
             Self::BadSignature => "bad-signature",
             Self::BadEntry => "bad-entry",
             Self::BadProof => "bad-proof",
@@ -78,6 +85,7 @@ impl Kind {
             Self::Rollback => "rollback",
             Self::NoQuorum => "no-quorum",
             Self::Stale => "stale",
+            Self::Future => "future",
             Self::Unproved => "unproved",
             Self::Unreachable => "unreachable",
             Self::Undelivered => "undelivered",
@@ -110,6 +118,18 @@ pub(super) struct Alarm {
     pub(super) notes: Vec<Bytes>,
 }
 
+/// What an alarm is known by while it lasts.
+type Told = (Kind, String);
+
+/// When an alarm is raised, and would be raised again if its cause is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// While the sources are asked for their heads.
+    Heads,
+    /// In between: while entries are fetched and delivered.
+    Entries,
+}
+
 /// Where alarms go.
 pub(super) struct Alarms {
     /// Keys of everybody who can be accused.
@@ -121,9 +141,10 @@ pub(super) struct Alarms {
     pub(super) as_json: bool,
     pub(super) status: Arc<Status>,
     /// What was told, and was still so in the last round.
-    known: BTreeSet<(Kind, String)>,
+    known: BTreeMap<Told, Part>,
     /// What was so since the last round began.
-    current: BTreeSet<(Kind, String)>,
+    current: BTreeMap<Told, Part>,
+    part: Part,
     exit_code: u8,
 }
 
@@ -134,8 +155,8 @@ impl Alarms {
         as_json: bool,
         status: Arc<Status>,
     ) -> Self {
-        let (known, current) = (BTreeSet::new(), BTreeSet::new());
-        Self { keys, origin, evidence_dir, hook, as_json, status, known, current, exit_code: 0 }
+        let (known, current, part) = (BTreeMap::new(), BTreeMap::new(), Part::Heads);
+        Self { keys, origin, evidence_dir, hook, as_json, status, known, current, part, exit_code: 0 }
     }
 
     /// 0, 1 if something failed, 3 if something does not verify.
@@ -144,13 +165,26 @@ impl Alarms {
     }
 
     /// Begins a round: what is not raised until the next one is over, and told anew when it comes back.
-    pub(super) fn begin_round(&mut self) {
-        self.known = std::mem::take(&mut self.current);
+    ///
+    /// * `is_waiting` - entries are being delivered: what was raised between two rounds is as it was.
+    pub(super) fn begin_round(&mut self, is_waiting: bool) {
+        let before = std::mem::replace(&mut self.known, std::mem::take(&mut self.current));
+        if is_waiting {
+            self.known.extend(before.into_iter().filter(|(_, part)| *part == Part::Entries));
+            let lasting = self.known.iter().filter(|(_, part)| **part == Part::Entries);
+            self.current = lasting.map(|(told, part)| (told.clone(), *part)).collect();
+        }
+        self.part = Part::Heads;
     }
 
     /// Ends the part of a round in which all sources were asked.
+    pub(super) fn end_heads(&mut self) {
+        self.part = Part::Entries;
+    }
+
+    /// Tells what lasts.
     pub(super) fn end_round(&self) {
-        let active: Vec<_> = self.current.iter().map(|(kind, _)| kind.name()).collect();
+        let active: Vec<_> = self.current.keys().map(|(kind, _)| kind.name()).collect();
         self.status.round(&active);
     }
 
@@ -168,8 +202,8 @@ impl Alarms {
         let code = if alarm.kind.is_lie() || proof.is_some() { VerificationFailed::EXIT_CODE } else { 1 };
         self.exit_code = self.exit_code.max(code);
         let key = (alarm.kind, alarm.subject.clone());
-        let is_new = !self.known.contains(&key);
-        if !self.current.insert(key) || !is_new {
+        let is_new = !self.known.contains_key(&key);
+        if self.current.insert(key, self.part).is_some() || !is_new {
             // It was told without a proof, perhaps.
             if let Some((evidence, _)) = proof {
                 self.keep_evidence(evidence);

@@ -3,14 +3,16 @@
 //! On the way the tree meets every published head that a server has kept, and shows each to be of the one history, or not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use logwood_merkle::{CompactRange, Hash, TreeSize};
 use logwood_monitor::failure::Failure;
 use logwood_monitor::follow::{self, Link, SignedHead, Verdict};
+use logwood_note::Evidence;
 
 use super::alarm::{Alarm, Kind};
-use super::deliver::Batch;
+use super::deliver::{self, Batch, Delivered};
 use super::state::Log;
 use super::watch::{View, Watch};
 use crate::failure::VerificationFailed;
@@ -25,7 +27,10 @@ struct Entries {
     leaves: Vec<Hash>,
 }
 
-/// Published heads of a log between what was delivered and the known head, a page at a time.
+/// Most published heads of a source that are remembered for want of a proof.
+const CONTRADICTED_MAX: usize = 16;
+
+/// Published heads of a source between what was delivered and the known head, a page at a time.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Of rising sizes, at most 1,000.
@@ -34,6 +39,14 @@ pub(super) struct History {
     next: u64,
     /// The size of the known head when nobody answered: asked again once that has grown.
     unanswered: Option<u64>,
+}
+
+/// A published head that the entries of its log contradict.
+#[derive(Debug)]
+pub(super) struct Contradicted {
+    head: SignedHead,
+    /// The tree of that size.
+    range: CompactRange,
 }
 
 impl Watch<'_> {
@@ -50,7 +63,9 @@ impl Watch<'_> {
             if left >= BAR_ENTRIES && (self.bar.is_finished() || self.bar.is_hidden()) {
                 self.bar = progress::of_count(&format!("checking {}", known.origin), known.head.size.0);
             }
-            self.load_history(tree.size(), &known).await;
+            for at in 0..self.views.len() {
+                self.load_history(at, tree.size(), &known).await;
+            }
             if let Some(entries) = self.fetch(&tree, &known).await {
                 has_advanced |= self.deliver(log, &entries).await?;
             }
@@ -66,9 +81,7 @@ impl Watch<'_> {
 
     /// The next entries of a log that are in the tree of its known head, from the first source that has them.
     async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Entries> {
-        let is_of_log = |view: &View| {
-            view.source.has_entries() && view.seen.as_ref().is_some_and(|seen| seen.origin == known.origin)
-        };
+        let is_of_log = |view: &View| view.source.has_entries() && view.is_of(&known.origin);
         let lags = |view: &View| view.seen.as_ref().is_some_and(|seen| seen.head.size < known.head.size);
         let order: Vec<_> = (0..self.views.len()).filter(|&at| is_of_log(&self.views[at])).collect();
         // Those whose own head promises the entries come first. The others need not have them.
@@ -76,7 +89,7 @@ impl Watch<'_> {
         for at in promising.into_iter().chain(lagging) {
             match self.fetch_from(at, tree, known).await {
                 Ok(entries) => {
-                    self.meet_history(at, tree, &entries.leaves, known).await;
+                    self.meet_history(tree, &entries.leaves, known).await;
                     return Some(entries);
                 }
                 Err((kind, _)) if kind == Kind::Unreachable && lags(&self.views[at]) => {}
@@ -120,8 +133,11 @@ impl Watch<'_> {
         for (entries, leaves) in batches {
             let Log { tree, known } = &self.state.logs[log];
             let (origin, first) = (known.origin.clone(), tree.size().0);
-            let batch = Batch { origin: &origin, first, entries, leaves };
-            let (confirmed, outcome) = self.deliverer.deliver(&batch, self.stopping).await;
+            let batch = Batch { origin: origin.clone(), first, entries: entries.to_vec(), leaves: leaves.to_vec() };
+            let delivery = deliver::run(Arc::clone(&self.deliverer), batch, Arc::clone(&self.stopping));
+            let Delivered { confirmed, outcome, out_bytes } = self.wait_for(tokio::spawn(delivery)).await?;
+            // Without a file of entries, what is known of the one that an earlier run wrote stays.
+            self.state.out_bytes = out_bytes.unwrap_or(self.state.out_bytes);
             for leaf in &leaves[..confirmed] {
                 self.state.logs[log].tree.append(*leaf, |_, _| ());
             }
@@ -141,27 +157,25 @@ impl Watch<'_> {
         Ok(true)
     }
 
-    /// Asks a server for the next published heads, if there is one, and all before were met.
-    async fn load_history(&mut self, size: TreeSize, known: &SignedHead) {
-        let history = self.histories.entry(known.origin.clone()).or_default();
+    /// Asks a source for the next published heads that it keeps, if it keeps any, and all before were met.
+    async fn load_history(&mut self, at: usize, size: TreeSize, known: &SignedHead) {
+        let view = &self.views[at];
+        let View { source, history, .. } = view;
         let from = history.next.max(size.0 + 1);
         let is_unanswered = history.unanswered == Some(known.head.size.0);
-        if !history.heads.is_empty() || from >= known.head.size.0 || is_unanswered {
+        let is_due = history.heads.is_empty() && from < known.head.size.0 && !is_unanswered;
+        if !is_due || !view.is_of(&known.origin) {
             return;
         }
-        history.unanswered = Some(known.head.size.0);
-        for at in 0..self.views.len() {
-            let view = &self.views[at];
-            if view.seen.as_ref().is_none_or(|seen| seen.origin != known.origin) {
-                continue;
+        match source.history(TreeSize(from)).await {
+            None => {}
+            Some(Err(failure)) => {
+                self.views[at].history.unanswered = Some(known.head.size.0);
+                self.failed(at, &failure, Kind::Unreachable).await;
             }
-            match view.source.history(TreeSize(from)).await {
-                None => {}
-                Some(Err(failure)) => self.failed(at, &failure, Kind::Unreachable).await,
-                Some(Ok((notes, next))) => {
-                    let next = next.unwrap_or(u64::MAX).min(known.head.size.0);
-                    return self.open_history(at, (from, next), notes, known).await;
-                }
+            Some(Ok((notes, next))) => {
+                let next = next.unwrap_or(u64::MAX).min(known.head.size.0);
+                self.open_history(at, (from, next), notes, known).await;
             }
         }
     }
@@ -170,7 +184,7 @@ impl Watch<'_> {
     async fn open_history(&mut self, index: usize, (from, next): (u64, u64), notes: Vec<Bytes>, known: &SignedHead) {
         let mut heads: VecDeque<SignedHead> = VecDeque::new();
         for note in notes {
-            match SignedHead::open(note.clone(), self.plan.policy, self.plan.origin) {
+            match SignedHead::open(&note, self.plan.policy, self.plan.origin, (self.plan.posix_seconds)()) {
                 Err(error) => {
                     let reason = format!("in its history: {}", VerificationFailed::new(&error).reason);
                     self.raise(Kind::BadSignature, index, reason, vec![note]).await;
@@ -184,22 +198,53 @@ impl Watch<'_> {
                 }
             }
         }
-        self.histories.insert(known.origin.clone(), History { heads, next, unanswered: None });
+        self.views[index].history = History { heads, next, unanswered: None };
     }
 
     /// Compares the published heads on the way with the tree, which is about to take in `leaves`.
-    async fn meet_history(&mut self, index: usize, tree: &CompactRange, leaves: &[Hash], known: &SignedHead) {
-        let Some(history) = self.histories.get_mut(&known.origin) else { return };
-        for (head, range) in follow::meet(tree, leaves, &mut history.heads) {
-            let proof = self.views[index].source.consistency(range.size(), known.head.size).await;
-            let link = Link { range, consistency: proof.unwrap_or_default() };
-            let evidence = match follow::settle(&head, known, &link) {
-                Verdict::Rewritten(evidence) => Some(evidence),
-                _ => None,
-            };
-            let reason = format!("it published a head of size {} that its entries contradict", head.head.size);
-            let notes = vec![head.note, known.note.clone()];
-            self.raise_with(Kind::SplitView, index, reason, evidence, notes).await;
+    async fn meet_history(&mut self, tree: &CompactRange, leaves: &[Hash], known: &SignedHead) {
+        let mut has_met = false;
+        for view in self.views.iter_mut().filter(|view| view.is_of(&known.origin)) {
+            let contradicted = follow::meet(tree, leaves, &mut view.history.heads);
+            has_met |= !contradicted.is_empty();
+            let room = CONTRADICTED_MAX.saturating_sub(view.contradicted.len());
+            let contradicted = contradicted.into_iter().map(|(head, range)| Contradicted { head, range });
+            view.contradicted.extend(contradicted.take(room));
         }
+        if has_met {
+            self.accuse().await;
+        }
+    }
+
+    /// Accuses the logs whose published heads contradict their entries. The proof for others may come from any source;
+    /// until one has it, all are asked again in each round.
+    pub(super) async fn accuse(&mut self) {
+        for at in 0..self.views.len() {
+            for contradicted in std::mem::take(&mut self.views[at].contradicted) {
+                let Some(log) = self.state.log(&contradicted.head.origin) else { continue };
+                let known = self.state.logs[log].known.clone();
+                let evidence = self.prove(&contradicted, &known).await;
+                let (size, is_proved) = (contradicted.head.head.size, evidence.is_some());
+                let reason = format!("it published a head of size {size} that its entries contradict");
+                let notes = vec![contradicted.head.note.clone(), known.note];
+                self.raise_with(Kind::SplitView, at, reason, evidence, notes).await;
+                if !is_proved {
+                    self.views[at].contradicted.push(contradicted);
+                }
+            }
+        }
+    }
+
+    /// The evidence that the history of `known` does not begin with a head, from the first source that has the proof.
+    async fn prove(&self, Contradicted { head, range }: &Contradicted, known: &SignedHead) -> Option<Evidence> {
+        for source in self.views.iter().map(|view| &view.source).filter(|source| source.has_entries()) {
+            let Ok(consistency) = source.consistency(range.size(), known.head.size).await else { continue };
+            let link = Link { range: range.clone(), consistency };
+            match follow::settle(head, known, &link) {
+                Verdict::Rewritten(evidence) => return Some(evidence),
+                _ => source.distrust(),
+            }
+        }
+        None
     }
 }

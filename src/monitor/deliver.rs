@@ -5,12 +5,16 @@
 //! | `--exec` | exit status 0 |
 //! | `--webhook` | a status of 2xx |
 //! | standard output | the write |
-//! | `--out` | the sync; the file is cut to what the state says when a monitor starts, so nothing is in it twice |
+//! | `--out` | the sync; the file is cut to what was confirmed before anything is appended, so nothing is in it twice |
+//!
+//! A delivery is a task of its own, since a command may take minutes and a webhook may be down for hours: the sources
+//! are asked for their heads meanwhile.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,6 +28,7 @@ use reqwest::{Client, Url, redirect};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use super::filter::Filter;
 use crate::failure::Usage;
@@ -35,7 +40,7 @@ const EXEC_TIMEOUT: Duration = Duration::from_mins(5);
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where entries go. Without any of these, to standard output.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct DeliverArgs {
     /// Run this shell command for each entry, which it gets on standard input; `LOGWOOD_KEY` is `<origin>#<index>`.
     /// Exit status 0 confirms it; otherwise it is run again, up to 6 times in a row, and later.
@@ -57,18 +62,35 @@ pub(super) struct DeliverArgs {
 }
 
 /// Contiguous entries of a log.
-pub(super) struct Batch<'a> {
-    pub(super) origin: &'a str,
+pub(super) struct Batch {
+    pub(super) origin: String,
     /// Index of the first.
     pub(super) first: u64,
-    pub(super) entries: &'a [Bytes],
+    pub(super) entries: Vec<Bytes>,
     /// The leaf hash of each.
-    pub(super) leaves: &'a [Hash],
+    pub(super) leaves: Vec<Hash>,
+}
+
+/// What became of a batch.
+pub(super) struct Delivered {
+    /// How many entries are confirmed, from the first on.
+    pub(super) confirmed: usize,
+    /// Why not all of them, unless the monitor is stopping.
+    pub(super) outcome: anyhow::Result<()>,
+    /// Bytes of the file of entries that are good now, if there is one.
+    pub(super) out_bytes: Option<u64>,
+}
+
+/// Delivers `batch`, to be spawned.
+pub(super) async fn run(deliverer: Arc<Mutex<Deliverer>>, batch: Batch, stopping: Arc<AtomicBool>) -> Delivered {
+    let mut deliverer = deliverer.lock().await;
+    let (confirmed, outcome) = deliverer.deliver(&batch, &stopping).await;
+    Delivered { confirmed, outcome, out_bytes: deliverer.out.as_ref().map(|out| out.bytes) }
 }
 
 /// Delivers to all that was asked for.
-pub(super) struct Deliverer<'a> {
-    args: &'a DeliverArgs,
+pub(super) struct Deliverer {
+    args: DeliverArgs,
     client: Client,
     out: Option<OutFile>,
 }
@@ -80,13 +102,13 @@ struct OutFile {
     bytes: u64,
 }
 
-impl<'a> Deliverer<'a> {
+impl Deliverer {
     /// * `out_bytes` - what the state says of the file of entries: it is cut to that.
     ///
     /// # Errors
     ///
     /// [`Usage`] if the file is shorter than that; any other error if it cannot be written.
-    pub(super) fn new(args: &'a DeliverArgs, out_bytes: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &DeliverArgs, out_bytes: u64) -> anyhow::Result<Self> {
         let out = args.out.as_deref().map(|path| OutFile::open(path, out_bytes)).transpose()?;
         // Fails only where a provider is there already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -95,23 +117,18 @@ impl<'a> Deliverer<'a> {
             // So that plain text works on a machine without any root certificates.
             builder = builder.tls_certs_only([]);
         }
-        Ok(Self { args, client: builder.build().context("cannot set up HTTP")?, out })
-    }
-
-    /// Bytes of the file of entries that are good, if there is one.
-    pub(super) fn out_bytes(&self) -> Option<u64> {
-        self.out.as_ref().map(|out| out.bytes)
+        Ok(Self { args: args.clone(), client: builder.build().context("cannot set up HTTP")?, out })
     }
 
     /// Delivers the entries of `batch` in order. Gives how many are confirmed, from the first on, and why not all.
     ///
     /// * `stopping` - once it is true no further entry is begun.
-    pub(super) async fn deliver(&mut self, batch: &Batch<'_>, stopping: &AtomicBool) -> (usize, anyhow::Result<()>) {
+    async fn deliver(&mut self, batch: &Batch, stopping: &AtomicBool) -> (usize, anyhow::Result<()>) {
         if self.args.check_only {
             return (batch.entries.len(), Ok(()));
         }
         let (mut lines, mut confirmed, mut outcome) = (Vec::new(), 0, Ok(()));
-        for (index, (entry, leaf)) in (batch.first..).zip(batch.entries.iter().zip(batch.leaves)) {
+        for (index, (entry, leaf)) in (batch.first..).zip(batch.entries.iter().zip(&batch.leaves)) {
             if stopping.load(Ordering::Relaxed) {
                 break;
             }
@@ -122,7 +139,7 @@ impl<'a> Deliverer<'a> {
                     break;
                 }
                 if self.needs_lines() {
-                    push_line(&key, (batch.origin, index), (entry, leaf), &mut lines);
+                    push_line(&key, (&batch.origin, index), (entry, leaf), &mut lines);
                 }
             }
             confirmed += 1;
@@ -135,7 +152,7 @@ impl<'a> Deliverer<'a> {
     }
 
     fn writes_to_stdout(&self) -> bool {
-        let DeliverArgs { exec, webhook, out, check_only, .. } = self.args;
+        let DeliverArgs { exec, webhook, out, check_only, .. } = &self.args;
         exec.is_none() && webhook.is_none() && out.is_none() && !check_only
     }
 
@@ -260,14 +277,68 @@ impl OutFile {
         Ok(Self { file, path: path.to_owned(), bytes: good_bytes })
     }
 
+    /// Appends `lines` after what is good, or nothing.
     fn append(&mut self, lines: &[u8]) -> anyhow::Result<()> {
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        let written = self.cut().and_then(|()| self.file.write_all(lines)).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // Half a line must not stay in front of the next attempt; if it cannot be cut now, the next start does.
-            let _ = self.file.set_len(self.bytes);
+            // So that nobody reads half a line meanwhile. If it cannot be cut now, the next attempt does that first.
+            let _ = self.cut();
             return Err(error).with_context(|| format!("cannot write {}", self.path.display()));
         }
         self.bytes += lines.len() as u64;
         Ok(())
+    }
+
+    /// Cuts off what an attempt left that was not confirmed.
+    fn cut(&self) -> io::Result<()> {
+        let there = self.file.metadata()?.len();
+        if there < self.bytes {
+            let reason = format!("it has {there} bytes, and {} were written: somebody else cuts it", self.bytes);
+            return Err(io::Error::other(reason));
+        }
+        if there > self.bytes { self.file.set_len(self.bytes) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn out(dir: &Path) -> (OutFile, PathBuf) {
+        let path = dir.join("out");
+        (OutFile::open(&path, 0).expect("a new file"), path)
+    }
+
+    #[test]
+    fn what_a_failed_attempt_left_is_cut_before_anything_is_appended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut out, path) = out(dir.path());
+        out.append(b"one\n").expect("written");
+        // As after a full disk that could not be cut either.
+        OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(b"{\"ha")).expect("written");
+        out.append(b"two\n").expect("written");
+        assert_eq!(std::fs::read(&path).expect("there"), b"one\ntwo\n");
+        assert_eq!(out.bytes, 8);
+    }
+
+    #[test]
+    fn nothing_is_appended_to_what_cannot_be_cut() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut out, path) = out(dir.path());
+        std::fs::write(&path, b"{\"ha").expect("written");
+        // A file that is open for reading can neither be cut nor be written to.
+        out.file = File::open(&path).expect("there");
+        assert!(out.append(b"one\n").is_err());
+        assert_eq!((out.bytes, std::fs::read(&path).expect("there")), (0, b"{\"ha".to_vec()));
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_cuts_is_not_written_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut out, path) = out(dir.path());
+        out.append(b"one\n").expect("written");
+        File::options().write(true).open(&path).and_then(|file| file.set_len(2)).expect("cut");
+        assert!(out.append(b"two\n").is_err());
+        assert_eq!(std::fs::read(&path).expect("there"), b"on");
     }
 }

@@ -9,9 +9,11 @@
 //!   entries ──> leaf hashes ──> the tree, leaf by leaf ──> its root, and a proof from there to the head
 //! ```
 //!
-//! *Known* is the largest head that everything so far agrees with. Each head from each source is shown to be of one
-//! history with it, so all of them are with each other. The tree grows by entries alone: what has been added is in the
-//! history of the known head before anybody is told of it. Of the whole log, only a [`CompactRange`] is kept.
+//! The *tip* is the largest head so far, with a quorum or without. Each head from each source is shown to be of one
+//! history with it: the smaller of the two is a beginning of the larger, which is the tip from then on. So all of them
+//! are of one history with each other. *Known* is the largest of them that has a quorum. The tree grows by entries
+//! alone, towards the known head: what has been added is in its history before anybody is told of it. Of the whole log,
+//! only a [`CompactRange`] is kept.
 //!
 //! What a source says is believed only as far as a hash or a signature holds it to that, so no source can make this
 //! module accuse a log. [`Evidence`] is two things that the log signed, and a proof that verifies.
@@ -20,14 +22,22 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use logwood_merkle::{CompactRange, Hash, ProofError, TreeHead, TreeSize, verify};
-use logwood_note::{Checkpoint, CheckpointError, Evidence, Policy, QuorumError};
-use logwood_note::{SignedNote, Trust as _, TrustedCheckpoint};
+use logwood_note::{Checkpoint, CheckpointError, Evidence, NoteError, NoteSignature, Policy, QuorumError};
+use logwood_note::{Seal, SealError, SignatureType, SignedNote, Trust as _, TrustedCheckpoint, assemble_note};
 use thiserror::Error;
+
+/// How far the clock of whoever cosigns may be ahead of ours, in seconds. A later time says nothing of freshness, and
+/// would hide every true one until it has come.
+pub const SKEW_SECONDS_MAX: u64 = 300;
+
+/// Longest text of a checkpoint, in bytes, extension lines included. A text that a log really signs has a few hundred,
+/// and a monitor remembers two for each log.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// A head that the log signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedHead {
-    /// The checkpoint note, verbatim.
+    /// The checkpoint note: its text verbatim, and one signature line of each key of the policy that signed it.
     pub note: Bytes,
     /// Identity of the log.
     pub origin: String,
@@ -35,8 +45,11 @@ pub struct SignedHead {
     pub head: TreeHead,
     /// Who is missing, if too few witnesses cosigned it.
     pub quorum: Result<(), QuorumError>,
-    /// The newest time that a signature vouches for, in POSIX seconds. One of type 0x01 vouches for none.
+    /// The newest time that a signature vouches for, in POSIX seconds. One of type 0x01 vouches for none, and no time is
+    /// believed that is ahead of the clock by more than [`SKEW_SECONDS_MAX`].
     pub seconds: Option<u64>,
+    /// The latest time of a signature that is not believed.
+    pub future_seconds: Option<u64>,
 }
 
 impl SignedHead {
@@ -44,33 +57,106 @@ impl SignedHead {
     /// a quorum it is a signed head all the same, and what it contradicts is a fault.
     ///
     /// * `origin` - the log's origin where it differs from the name of its key.
+    /// * `now` - the clock, in POSIX seconds.
     ///
     /// # Errors
     ///
     /// [`HeadError`] if it is not signed as it must be, or signs what cannot be.
-    pub fn open(note: impl Into<Bytes>, policy: &Policy, origin: Option<&str>) -> Result<Self, HeadError> {
-        let note = note.into();
-        let (trusted, quorum) = match policy.open(&note, origin) {
+    pub fn open(note: &[u8], policy: &Policy, origin: Option<&str>, now: u64) -> Result<Self, HeadError> {
+        let (trusted, quorum) = match policy.open(note, origin) {
             // All signatures were verified before the witnesses were counted.
-            Err(CheckpointError::Quorum(error)) => (policy.without_witnesses().open(&note, origin)?, Err(error)),
+            Err(CheckpointError::Quorum(error)) => (policy.without_witnesses().open(note, origin)?, Err(error)),
             opened => (opened?, Ok(())),
         };
-        let seconds = newest_cosignature(&note, policy).max(trusted.log_seconds);
         let TrustedCheckpoint { checkpoint: Checkpoint { origin, head, .. }, .. } = trusted;
         if head.size == TreeSize(0) && head != TreeHead::empty() {
             return Err(HeadError::EmptyRoot);
         }
-        Ok(Self { note, origin, head, quorum, seconds })
+        let note = SignedNote::parse(note).map_err(CheckpointError::from)?;
+        if note.text().len() > TEXT_BYTES_MAX {
+            return Err(HeadError::TextTooLong { actual: note.text().len() });
+        }
+        let latest = now.saturating_add(SKEW_SECONDS_MAX);
+        let lines = lines_of(&note, policy);
+        let (believed, future): (Vec<_>, Vec<_>) =
+            lines.iter().flatten().filter_map(|(_, seconds)| *seconds).partition(|&seconds| seconds <= latest);
+        let note = keep_lines(&note, &lines, latest).map_err(CheckpointError::from)?;
+        let (seconds, future_seconds) = (believed.into_iter().max(), future.into_iter().max());
+        Ok(Self { note: note.into(), origin, head, quorum, seconds, future_seconds })
     }
 }
 
-/// The newest time above zero of a witness's signature. The note was verified before.
-fn newest_cosignature(note: &[u8], policy: &Policy) -> Option<u64> {
-    let note = SignedNote::parse(note).ok()?;
-    let keys: Vec<_> = policy.witnesses().iter().map(|witness| witness.key.clone()).collect();
-    let lines = note.verify(&keys).ok()?;
-    let times = lines.iter().filter_map(|line| keys.iter().find(|key| line.claims(key))?.timestamp(&line.bytes));
-    times.filter(|&seconds| seconds > 0).max()
+/// A signature line, and the time above zero that it says, if it says one.
+type Line<'a> = (&'a NoteSignature, Option<u64>);
+
+/// For each key of `policy` its lines of `note`, which was verified before.
+fn lines_of<'a>(note: &'a SignedNote, policy: &Policy) -> Vec<Vec<Line<'a>>> {
+    let witnesses = policy.witnesses().iter().map(|witness| &witness.key);
+    let keys = policy.logs().iter().map(|log| &log.key).chain(witnesses);
+    keys.map(|key| {
+        let own = note.signatures().iter().filter(|line| line.claims(key));
+        own.map(|line| (line, key.timestamp(&line.bytes).filter(|&seconds| seconds > 0))).collect()
+    })
+    .collect()
+}
+
+/// `note` with one line of each key, the newest that is not after `latest`: whoever adds lines to a note that others sign
+/// does not make it grow.
+fn keep_lines(note: &SignedNote, lines: &[Vec<Line<'_>>], latest: u64) -> Result<Vec<u8>, NoteError> {
+    let newest = |own: &Vec<Line<'_>>| {
+        let own = own.iter().max_by_key(|(_, seconds)| (seconds.is_none_or(|seconds| seconds <= latest), *seconds));
+        own.map(|(line, _)| (*line).clone())
+    };
+    let mut kept: Vec<NoteSignature> = Vec::new();
+    for line in lines.iter().filter_map(newest) {
+        // One key may be a log's and a witness's.
+        if !kept.contains(&line) {
+            kept.push(line);
+        }
+    }
+    assemble_note(note.text(), &kept)
+}
+
+/// A log's promise that it never grows again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedSeal {
+    /// The note: its text verbatim, and the line of the log's key.
+    pub note: Bytes,
+    /// What it says.
+    pub seal: Seal,
+}
+
+impl SignedSeal {
+    /// The seal in `note`, which one of the logs of `policy` must have signed. Only keys of type 0x01 sign seals.
+    ///
+    /// * `origin` - the log's origin where it differs from the name of its key.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if it is no seal of one of them.
+    pub fn open(note: &[u8], policy: &Policy, origin: Option<&str>) -> Result<Self, SealError> {
+        let mut refused = SealError::Note(NoteError::NoKnownKey);
+        for log in policy.logs().iter().filter(|log| log.key.kind() == SignatureType::Ed25519) {
+            match Seal::open(note, &log.key, origin) {
+                Ok(seal) => {
+                    let note = SignedNote::parse(note)?;
+                    let own: Vec<_> =
+                        note.signatures().iter().filter(|line| line.claims(&log.key)).take(1).cloned().collect();
+                    return Ok(Self { note: assemble_note(note.text(), &own)?.into(), seal });
+                }
+                Err(SealError::Note(NoteError::NoKnownKey)) => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// What proves that the log grew after it: kind e.
+    #[must_use]
+    pub fn broken_by(&self, head: &SignedHead) -> Option<Evidence> {
+        let is_broken = head.origin == self.seal.origin && head.head.size > self.seal.head.size;
+        is_broken.then(|| Evidence::BrokenSeal { seal: self.note.to_vec(), head: head.note.to_vec() })
+    }
 }
 
 /// Why a note is no head of the log.
@@ -83,6 +169,12 @@ pub enum HeadError {
     /// There is one tree without leaves (RFC 6962 §2.1), and its root is another.
     #[error("the log signed a root for the empty tree that is not the root of the empty tree")]
     EmptyRoot,
+    /// Somebody wants a monitor's memory to grow.
+    #[error("the text of the checkpoint has {actual} bytes, and a monitor takes at most {TEXT_BYTES_MAX}")]
+    TextTooLong {
+        /// Bytes of the text.
+        actual: usize,
+    },
 }
 
 /// What two heads of one origin say of each other.

@@ -52,6 +52,18 @@ impl Server {
         Ok(head.checkpoint)
     }
 
+    /// The seal note, if the log is sealed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if nobody can tell.
+    pub async fn seal(&self) -> Result<Option<Bytes>, Failure> {
+        const RPC: &str = "DescribeLog";
+        let request = v1::DescribeLogRequest { log: self.log.clone(), known_size: 0 };
+        let answer = self.rpc().await?.describe_log(request).await.map_err(|status| refused(RPC, &status))?;
+        Ok(answer.into_inner().info.map(|info| info.seal).filter(|seal| !seal.is_empty()))
+    }
+
     /// Published checkpoints of at least `from` entries that the server keeps, oldest first, and the size from which to
     /// go on. Nothing vouches for their order, or that these are all.
     ///

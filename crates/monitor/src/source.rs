@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use logwood_client::TlsOptions;
 use logwood_merkle::{CompactRange, Hash, TileId, TreeSize};
-use logwood_note::origin_path;
+use logwood_note::{Seal, origin_path};
 use reqwest::Url;
 use thiserror::Error;
 
@@ -105,6 +105,20 @@ impl Source {
             }
         };
         self.within(PROOF_DEADLINE, "checkpoint", answer).await
+    }
+
+    /// The seal note, if the source shows one; not verified. Logs of other makers have something else there, or nothing,
+    /// and whether a source answers at all is told by its checkpoint: nothing that goes wrong here is a failure.
+    pub async fn seal(&self) -> Option<Bytes> {
+        let answer = async {
+            match &self.kind {
+                Kind::Tiles(source) => Ok(source.seal().await),
+                Kind::Server(server) => server.seal().await,
+                Kind::Witness(_) => Ok(None),
+            }
+        };
+        let answer = self.within(PROOF_DEADLINE, "seal", answer).await.ok().flatten();
+        answer.filter(|note| Seal::is_claimed_by(note))
     }
 
     /// Published checkpoint notes of at least `from` entries that the source keeps, oldest first, and the size from which

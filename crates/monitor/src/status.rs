@@ -2,7 +2,6 @@
 //!
 //! Labels are origins of logs that the monitor has keys for, and kinds of alarms from a fixed list.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -39,6 +38,8 @@ pub struct Status {
     rounds: Counter,
     alarms: Family<Label, Counter>,
     active: Family<Label, Gauge>,
+    /// Every kind of alarm.
+    kinds: Vec<&'static str>,
     last_round: Mutex<Instant>,
 }
 
@@ -63,7 +64,8 @@ impl Status {
             drop(active.get_or_create(&[("kind", (*kind).to_owned())]));
         }
         let last_round = Mutex::new(Instant::now());
-        Self { registry, head_size, delivered, cosigned, rounds, alarms, active, last_round }
+        let kinds = kinds.to_vec();
+        Self { registry, head_size, delivered, cosigned, rounds, alarms, active, kinds, last_round }
     }
 
     /// Every source was asked for its head.
@@ -72,11 +74,11 @@ impl Status {
     pub fn round(&self, active: &[&'static str]) {
         self.rounds.inc();
         *self.last_round.lock() = Instant::now();
-        let kinds: BTreeSet<_> = active.iter().copied().collect();
-        self.active.clear();
-        for kind in kinds {
-            let count = active.iter().filter(|other| **other == kind).count();
-            self.active.get_or_create(&[("kind", kind.to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        // A series that ends says nothing: a kind that is over goes to 0.
+        for kind in &self.kinds {
+            let count = active.iter().filter(|other| *other == kind).count();
+            let gauge = self.active.get_or_create(&[("kind", (*kind).to_owned())]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

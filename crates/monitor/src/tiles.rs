@@ -172,6 +172,13 @@ impl Source {
         Ok(self.get("checkpoint", sink).await?.bytes)
     }
 
+    /// What a Logwood server has as the seal of a log, asked for once. `None` if it does not answer so.
+    pub async fn seal(&self) -> Option<Bytes> {
+        let mut sink = Whole { bytes: Vec::new(), bytes_max: NOTE_BYTES_MAX };
+        let answer = self.attempt("seal", &mut sink).await;
+        answer.is_ok().then(|| sink.bytes.into())
+    }
+
     /// The first `width` hashes of the tile `tile`, not verified.
     ///
     /// # Errors

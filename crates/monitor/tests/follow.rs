@@ -8,13 +8,18 @@ use std::collections::VecDeque;
 use common::{FORK, ORIGIN, SIZE_MAX, checkpoint, head, keys, leaves, log_key, policy, proof};
 use logwood_merkle::{CompactRange, Hash, TreeHead, TreeSize};
 use logwood_monitor::follow::{
-    HeadError, Link, NotInTree, Relation, SignedHead, Verdict, begin_at, extend, meet, relate, settle, taken_back,
+    HeadError, Link, NotInTree, Relation, SKEW_SECONDS_MAX, SignedHead, SignedSeal, TEXT_BYTES_MAX, Verdict, begin_at,
+    extend, meet, relate, settle, taken_back,
 };
-use logwood_note::{CheckpointError, CosigningKey, Evidence, Policy, VerifierKey, assemble_note, sign_checkpoint};
+use logwood_note::{CheckpointError, CosigningKey, Evidence, Policy, VerifierKey};
+use logwood_note::{Seal, SealError, SignedNote, assemble_note, sign_checkpoint};
 use proptest::prelude::*;
 
+/// The clock, in POSIX seconds.
+const NOW: u64 = 1_000;
+
 fn signed(branch: bool, size: u64) -> SignedHead {
-    SignedHead::open(checkpoint(branch, size).as_bytes().to_vec(), &policy(), None).expect("the log signed it")
+    SignedHead::open(checkpoint(branch, size).as_bytes(), &policy(), None, NOW).expect("the log signed it")
 }
 
 fn range(branch: bool, size: u64) -> CompactRange {
@@ -171,13 +176,16 @@ fn a_beginning_in_the_middle_is_the_trees_or_is_refused() {
 fn what_the_log_did_not_sign_is_no_head() {
     let other = logwood_note::SigningKey::from_seed(ORIGIN, &[9; 32]).expect("a name");
     let note = sign_checkpoint(&other, ORIGIN, &head(false, 3));
-    assert!(matches!(SignedHead::open(note, &policy(), None), Err(HeadError::Checkpoint(CheckpointError::Note(_)))));
+    assert!(matches!(
+        SignedHead::open(&note, &policy(), None, NOW),
+        Err(HeadError::Checkpoint(CheckpointError::Note(_)))
+    ));
     let foreign = sign_checkpoint(&log_key(), "other.example/log", &head(false, 3));
-    let refused = SignedHead::open(foreign, &policy(), None);
+    let refused = SignedHead::open(&foreign, &policy(), None, NOW);
     assert!(matches!(refused, Err(HeadError::Checkpoint(CheckpointError::Origin { .. }))));
     let impossible = TreeHead { size: TreeSize(0), root: Hash::leaf(b"") };
     let note = sign_checkpoint(&log_key(), ORIGIN, &impossible);
-    assert_eq!(SignedHead::open(note, &policy(), None), Err(HeadError::EmptyRoot));
+    assert_eq!(SignedHead::open(&note, &policy(), None, NOW), Err(HeadError::EmptyRoot));
 }
 
 /// A policy with one witness of each key type, nested so that they vote once.
@@ -200,17 +208,17 @@ fn cosigned(size: u64, key: &CosigningKey, seconds: u64) -> Vec<u8> {
 fn a_head_without_quorum_is_a_head_that_says_so() {
     let keys = keys();
     let policy = witnessed(&keys);
-    let alone = SignedHead::open(checkpoint(false, 4).as_bytes().to_vec(), &policy, None).expect("the log signed it");
+    let alone = SignedHead::open(checkpoint(false, 4).as_bytes(), &policy, None, NOW).expect("the log signed it");
     assert!(alone.quorum.is_err());
     assert_eq!(alone.seconds, None);
     for key in &keys {
-        let head = SignedHead::open(cosigned(4, key, 77), &policy, None).expect("good");
+        let head = SignedHead::open(&cosigned(4, key, 77), &policy, None, NOW).expect("good");
         assert_eq!((head.quorum, head.seconds), (Ok(()), Some(77)));
     }
     let mut spoilt = cosigned(4, &keys[0], 77);
     let last = spoilt.len() - 10;
     spoilt[last] = if spoilt[last] == b'A' { b'B' } else { b'A' };
-    assert!(SignedHead::open(spoilt, &policy, None).is_err(), "a bad signature of a witness that is known");
+    assert!(SignedHead::open(&spoilt, &policy, None, NOW).is_err(), "a bad signature of a witness that is known");
 }
 
 #[test]
@@ -218,7 +226,7 @@ fn a_cosigner_that_takes_back_what_it_saw_is_proved_to_and_no_other() {
     let keys = keys();
     let policy = witnessed(&keys);
     let named: Vec<VerifierKey> = keys.iter().map(|key| key.verifier().clone()).collect();
-    let open = |size, key, seconds| SignedHead::open(cosigned(size, key, seconds), &policy, None).expect("good");
+    let open = |size, key, seconds| SignedHead::open(&cosigned(size, key, seconds), &policy, None, NOW).expect("good");
     for key in &keys {
         let proved = |earlier: &SignedHead, later: &SignedHead| {
             taken_back(earlier, later).is_some_and(|evidence| evidence.judge(&named, None).is_ok())
@@ -228,6 +236,67 @@ fn a_cosigner_that_takes_back_what_it_saw_is_proved_to_and_no_other() {
         assert!(!proved(&open(4, key, 100), &open(9, key, 101)), "a log may grow");
     }
     assert!(taken_back(&open(9, &keys[0], 1), &open(4, &keys[1], 2)).is_some_and(|e| e.judge(&named, None).is_err()));
+}
+
+#[test]
+fn a_time_ahead_of_the_clock_is_not_believed_and_hides_no_other() {
+    let keys = keys();
+    let policy = witnessed(&keys);
+    let open = |lines: &[(usize, u64)]| {
+        let note = checkpoint(false, 4);
+        let cosign = |&(key, seconds): &(usize, u64)| keys[key].cosign(note.text(), seconds).expect("a checkpoint");
+        let lines: Vec<_> = note.signatures().iter().cloned().chain(lines.iter().map(cosign)).collect();
+        let note = assemble_note(note.text(), &lines).expect("a note");
+        SignedHead::open(&note, &policy, None, NOW).expect("good")
+    };
+    let (latest, far) = (NOW + SKEW_SECONDS_MAX, NOW + SKEW_SECONDS_MAX + 1);
+    let times = |head: &SignedHead| (head.seconds, head.future_seconds);
+    assert_eq!(times(&open(&[(0, latest)])), (Some(latest), None));
+    assert_eq!(times(&open(&[(0, far)])), (None, Some(far)));
+    assert!(open(&[(0, far)]).quorum.is_ok(), "it is a cosignature all the same");
+    assert_eq!(times(&open(&[(0, far), (1, 77)])), (Some(77), Some(far)));
+    let both = open(&[(0, 77), (0, far), (0, 78)]);
+    assert_eq!(times(&both), (Some(78), Some(far)));
+    assert_eq!(times(&SignedHead::open(&both.note, &policy, None, NOW).expect("good")), (Some(78), None));
+}
+
+#[test]
+fn lines_that_others_add_to_a_note_are_not_remembered() {
+    let keys = keys();
+    let policy = witnessed(&keys[..2]);
+    let stranger = CosigningKey::try_from(
+        logwood_note::PrivateKey::from_seed("stranger", logwood_note::SignatureType::Ed25519Cosignature, &[5; 32])
+            .expect("a name"),
+    )
+    .expect("it cosigns");
+    let own = cosigned(4, &keys[0], 77);
+    let note = SignedNote::parse(&own).expect("a note");
+    let line = stranger.cosign(note.text(), 77).expect("a checkpoint");
+    let lines: Vec<_> = std::iter::repeat_n(line, 50).chain(note.signatures().iter().cloned()).collect();
+    let padded = assemble_note(note.text(), &lines).expect("a note");
+    let head = SignedHead::open(&padded, &policy, None, NOW).expect("good");
+    assert_eq!(head.note, own);
+
+    // Nor is a text that the log itself makes long.
+    let text = format!("{}{}\n", note.text(), "x".repeat(TEXT_BYTES_MAX));
+    let long = logwood_note::sign_note(&text, &[&log_key()]).expect("a note");
+    let refused = SignedHead::open(&long, &policy.without_witnesses(), None, NOW);
+    assert!(matches!(refused, Err(HeadError::TextTooLong { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_head_larger_than_the_seal_proves_that_it_was_broken() {
+    let seal = |branch, size| Seal { origin: ORIGIN.into(), head: head(branch, size), seconds: 5 };
+    let opened = SignedSeal::open(&seal(false, 4).sign(&log_key()), &policy(), None).expect("the log signed it");
+    assert_eq!(opened.seal, seal(false, 4));
+    assert_eq!(opened.broken_by(&signed(false, 4)), None);
+    assert_eq!(opened.broken_by(&signed(true, 3)), None);
+    assert!(opened.broken_by(&signed(false, 5)).is_some_and(|evidence| proves(&evidence)));
+    let other = logwood_note::SigningKey::from_seed(ORIGIN, &[9; 32]).expect("a name");
+    let refused = SignedSeal::open(&seal(false, 4).sign(&other), &policy(), None);
+    assert!(matches!(refused, Err(SealError::Note(_))), "{refused:?}");
+    let head = checkpoint(false, 4);
+    assert!(SignedSeal::open(head.as_bytes(), &policy(), None).is_err(), "a checkpoint is no seal");
 }
 
 /// What a source does in a step of a run.

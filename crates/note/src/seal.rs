@@ -67,6 +67,12 @@ impl Seal {
         out
     }
 
+    /// Whether `note` begins as a seal does: something else may be where a seal is looked for.
+    #[must_use]
+    pub fn is_claimed_by(note: &[u8]) -> bool {
+        note.strip_prefix(HEADER.as_bytes()).is_some_and(|rest| rest.starts_with(b"\n"))
+    }
+
     /// The note, signed by the log's `key`.
     ///
     /// Whether the log may be sealed is the caller's to know: this signs whatever it is given.
