@@ -176,6 +176,13 @@ impl Post {
         Some(Self { stream, index: index.expect("each entry has its key"), body })
     }
 
+    /// Throws away what a monitor sent before it was killed, and nobody has read.
+    fn discard(listener: &TcpListener) {
+        listener.set_nonblocking(true).expect("a socket");
+        while listener.accept().is_ok() {}
+        listener.set_nonblocking(false).expect("a socket");
+    }
+
     fn confirm(mut self) {
         // The monitor may have been killed.
         let _ = self.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
@@ -214,6 +221,7 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
                         post.confirm();
                     }
                     drop(running);
+                    Post::discard(&listener);
                     break;
                 }
                 post.confirm();
@@ -301,7 +309,10 @@ fn follow_into_webhook(server: &Server, dir: &Path, count: usize) {
             post.confirm();
             next += 1;
         }
-        if life > LONG_RUN_KILLS {
+        if life <= LONG_RUN_KILLS {
+            drop(running);
+            Post::discard(&listener);
+        } else {
             while delivered(dir) < count as u64 {
                 thread::park_timeout(Duration::from_millis(1));
             }
