@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::{Disk, Refusal, Witness};
-use crate::connections;
+use crate::connections::{self, Peer};
 
 /// Requests at a time that check signatures or write. The others wait.
 const WORKING_MAX: usize = 16;
@@ -65,7 +66,11 @@ pub async fn serve<D: Disk + 'static>(witness: Witness<D>, options: ServeOptions
     connections::serve(listener, router, stop).await;
 }
 
-async fn add_checkpoint<D: Disk + 'static>(State(shared): State<Arc<Shared<D>>>, body: Body) -> Response {
+async fn add_checkpoint<D: Disk + 'static>(
+    State(shared): State<Arc<Shared<D>>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    body: Body,
+) -> Response {
     let body = axum::body::to_bytes(body, ADD_CHECKPOINT_BYTES_MAX);
     let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body,
@@ -75,6 +80,7 @@ async fn add_checkpoint<D: Disk + 'static>(State(shared): State<Arc<Shared<D>>>,
         }
         Err(_) => return answer(StatusCode::REQUEST_TIMEOUT, TEXT, "the body took more than 10 seconds\n"),
     };
+    peer.has_asked();
     let answered = tokio::spawn(async move {
         // A request that is being decided goes on if its peer hangs up: the task is not the connection's.
         let _permit = shared.working.acquire().await;
