@@ -15,6 +15,9 @@ use crate::{Client, ClientError, VerifiedHead};
 /// How long settling takes at most by default, `settle-within` in the protocol.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long after a head with too few cosignatures the stream is asked again: they may have come to it meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Client {
     /// How many heads a published head has still to be shown to extend, those that other processes left included as of
     /// the last look at the client's state. One can stand for any number of receipts.
@@ -98,14 +101,24 @@ impl Client {
         };
         let answer = self.rpc().watch_tree_heads(request).await.map_err(|status| self.status(&status))?;
         let mut heads = answer.into_inner();
-        while let Some(message) = heads.message().await.map_err(|status| self.status(&status))? {
+        let mut is_short = false;
+        loop {
+            let message = tokio::select! {
+                message = heads.message() => message,
+                () = self.timing().sleep(ASK_AGAIN), if is_short => {
+                    let why = "the newest published head lacks cosignatures that the policy asks for".to_owned();
+                    return Err(ClientError::NotSettled { why });
+                }
+            };
+            let Some(message) = message.map_err(|status| self.status(&status))? else { break };
             let head = self.signed_head(message.head, None, None)?;
             self.require_level(&head, v1::HeadLevel::Published)?;
-            // A smaller one was not asked for, and proves nothing. One whose cosignatures are too few for the policy may
-            // be followed by one that has them.
+            // A smaller one was not asked for, and proves nothing.
             if head.head.size >= largest.head.size && head.level >= level {
                 return Ok(head);
             }
+            // A larger head may have the cosignatures, or this one when it is asked for again: a stream tells each once.
+            is_short |= head.head.size >= largest.head.size;
         }
         let message = "it ended a stream of heads, which has no end".to_owned();
         Err(ClientError::Unreachable { server: self.server().to_owned(), message })
