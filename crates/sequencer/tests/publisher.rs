@@ -573,6 +573,27 @@ fn witnesses_who_do_not_answer_hold_back_no_other_log() {
 }
 
 #[test]
+fn cosignatures_that_cannot_be_added_now_are_added_later_and_fail_nobody_who_waits() {
+    let now = |elapsed_ms| Now { posix_ms: 1, elapsed_ms };
+    let mut publisher = Publisher::new(PublisherSettings { interval_ms: INTERVAL_MS, refresh_ms: REFRESH_MS });
+    let stored = PublishedHead { head: head(1), time_ms: 1, signatures: vec![signature("own", 1)] };
+    let anchored = Some(head(1));
+    let loaded = Event::Loaded { log: ASKS, renews: true, asks: true, stored: Some(stored), anchored };
+    publisher.handle(loaded, now(0));
+    let signatures = vec![signature("late witness", 1)];
+    publisher.handle(Event::Cosigned { log: ASKS, head: head(1), signatures: signatures.clone() }, now(0));
+    let amend = Action::Amend { log: ASKS, head: head(1), signatures };
+    assert_eq!(publisher.poll(now(0)), std::slice::from_ref(&amend));
+    publisher.handle(Event::Released { log: ASKS, head: head(2), signature: signature("own", 2) }, now(0));
+    publisher.handle(Event::Wanted { log: ASKS }, now(0));
+    publisher.handle(Event::NotAmended { log: ASKS }, now(0));
+    let next = publisher.poll(now(1));
+    assert!(matches!(&next[..], [Action::Prepare { head: taken, .. }] if *taken == head(2)), "{next:?}");
+    publisher.handle(Event::NotPrepared { log: ASKS }, now(1));
+    assert!(publisher.poll(now(2 * INTERVAL_MS * 60)).contains(&amend), "the cosignatures were not forgotten");
+}
+
+#[test]
 fn the_driver_is_told_when_to_come_back() {
     let world = published();
     let wake_ms = world.publisher.wake_ms(world.now);

@@ -137,7 +137,9 @@ impl Publisher {
                     found.amended(log, head);
                 }
             }
-            Event::NotPrepared { log } | Event::NotAmended { log } => self.failed(log, Step::Prepare, now),
+            Event::NotPrepared { log } => self.failed(log, Step::Prepare, now),
+            // Nobody waits for that.
+            Event::NotAmended { log } => self.back_off(log, now),
             Event::Stored { batch } => {
                 for log in Batch::end(&mut self.storing, batch) {
                     self.stored(log, now);
@@ -150,7 +152,7 @@ impl Publisher {
             }
             Event::Anchored { batch } => {
                 for log in Batch::end(&mut self.anchoring, batch) {
-                    self.serve(log, now);
+                    self.anchored(log, now);
                 }
             }
             Event::NotAnchored { batch } => {
@@ -304,17 +306,23 @@ impl Publisher {
         let Some(log) = self.logs.get_mut(&number) else { return };
         let Phase::Storing(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
         // Renewed or amended: it is in the anchor.
-        let was_served = log.was_served(head.head);
-        log.phase = if was_served { Phase::Anchoring(head) } else { Phase::Stored(head) };
-        if was_served {
-            self.serve(number, now);
+        if log.was_served(head.head) {
+            self.serve(number, head, now);
+        } else {
+            log.phase = Phase::Stored(head);
+        }
+    }
+
+    fn anchored(&mut self, number: LogNumber, now: Now) {
+        let Some(log) = self.logs.get_mut(&number) else { return };
+        if let Phase::Anchoring(head) = std::mem::replace(&mut log.phase, Phase::Idle) {
+            self.serve(number, head, now);
         }
     }
 
     /// Step 6.
-    fn serve(&mut self, number: LogNumber, now: Now) {
+    fn serve(&mut self, number: LogNumber, head: PublishedHead, now: Now) {
         let Some(log) = self.logs.get_mut(&number) else { return };
-        let Phase::Anchoring(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
         if log.amending.take().is_none() {
             log.published_ms = now.elapsed_ms;
         }
@@ -327,8 +335,17 @@ impl Publisher {
         self.actions.push(Action::Serve { log: number, head });
     }
 
-    /// Back to where the step can be tried again.
+    /// Whoever waits is told.
     fn failed(&mut self, number: LogNumber, step: Step, now: Now) {
+        self.back_off(number, now);
+        if let Some(log) = self.logs.get_mut(&number) {
+            log.wanted = false;
+            self.actions.push(Action::Failed { log: number, step });
+        }
+    }
+
+    /// Back to where the step can be tried again, after a while.
+    fn back_off(&mut self, number: LogNumber, now: Now) {
         let interval_ms = self.settings.interval_ms;
         let Some(log) = self.logs.get_mut(&number) else { return };
         log.phase = match std::mem::replace(&mut log.phase, Phase::Idle) {
@@ -346,11 +363,9 @@ impl Publisher {
         }
         // What was to be thinned may be there still.
         log.thinning = Thinning::default();
-        log.wanted = false;
         log.failures = log.failures.saturating_add(1);
         let wait_ms = interval_ms.saturating_mul(1 << log.failures.min(16)).min(RETRY_MS_MAX.max(interval_ms));
         log.retry_ms = now.elapsed_ms + wait_ms;
-        self.actions.push(Action::Failed { log: number, step });
     }
 
     fn forget(&mut self) {
