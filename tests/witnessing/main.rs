@@ -213,7 +213,16 @@ async fn an_old_copy_of_the_data_does_not_sign_once_its_witnesses_are_heard() {
     append_at_last(&mut connect(&server).await, "four", HeadLevel::Witnessed).await.expect("appended");
     server.stop();
 
-    // Key, anchor and all: nothing in the directory tells that it is old.
+    // Key, anchor and all: nothing in the directory tells that it is old. A policy without a quorum waits for one of them.
+    let lines = witnesses.each_ref().map(|witness| &*witness.line);
+    copy(&site.path("old"), &site.path("as old"));
+    let config = site.configure(&lines, "quorum none", "", "");
+    let server = site.start("as old", &config, &[]);
+    let mut rpc = connect(&server).await;
+    let refused = append_at_last(&mut rpc, "something else", HeadLevel::Unspecified).await.expect_err("not signed");
+    assert_eq!((refused.code(), &*reason(&refused)), (Code::FailedPrecondition, "ROLLBACK_GUARD"));
+    server.stop();
+    let config = site.configure(&lines, TWO_OF_THREE, "", "");
     let server = site.start("old", &config, &[]);
     let mut rpc = connect(&server).await;
     let refused = append_at_last(&mut rpc, "something else", HeadLevel::Unspecified).await.expect_err("not signed");
@@ -253,6 +262,13 @@ async fn a_witness_that_claims_to_know_more_stops_the_log_until_it_is_distrusted
     let answer = append_at_last(&mut connect(&server).await, "signed", HeadLevel::Witnessed).await.expect("appended");
     assert_eq!(answer.head.expect("a head").level(), HeadLevel::Witnessed);
     assert_eq!(describe(&server, site.dir.path())["witnesses"][2]["is_distrusted"], true);
+    server.stop();
+
+    // A quorum that cannot be had without it: the start does not wait for it, and heads go unwitnessed.
+    let all = "group all all a b c\nquorum all";
+    let config = site.configure(&[&honest[0].line, &honest[1].line, &liar.line], all, "witness-deadline-ms = 10", "");
+    let server = site.start("data", &config, &["--distrust-witness", "c"]);
+    append_at_last(&mut connect(&server).await, "signed again", HeadLevel::Published).await.expect("appended");
     server.stop();
 }
 

@@ -32,9 +32,8 @@ use crate::status;
 use crate::witnesses::{Watched, Witnesses};
 use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
-/// How many heads of the history are looked at for the largest one that is witnessed, and how many at once.
-const WITNESSED_LOOK_BACK: usize = 4_096;
-const WITNESSED_PAGE: usize = 64;
+/// How many heads of the history are read at once in search of the largest one that is witnessed.
+const WITNESSED_PAGE: usize = 256;
 
 /// State of the services.
 pub(crate) struct Core {
@@ -204,7 +203,8 @@ impl Core {
         }))
     }
 
-    /// The largest head of the history that has a quorum, up to the newest that may be seen.
+    /// The largest head of the history that has a quorum, up to the newest that may be seen. All of the history is read if
+    /// none has: thinning bounds it, and a log that shows only witnessed heads must find its last one.
     fn witnessed(
         store: &dyn LogStore,
         log: LogNumber,
@@ -212,7 +212,7 @@ impl Core {
     ) -> Result<Option<PublishedHead>, Status> {
         let (Some(watched), Some(newest)) = (watched, newest) else { return Ok(None) };
         let mut below = newest.head.size.0 + 1;
-        for _ in 0..WITNESSED_LOOK_BACK / WITNESSED_PAGE {
+        loop {
             let page = store.heads(log, HeadQuery::Below(below), WITNESSED_PAGE).map_err(status::read)?;
             let Some(last) = page.last().map(|head| head.head.size.0) else { return Ok(None) };
             if let Some(witnessed) = page.into_iter().find(|head| watched.is_quorum(head)) {
@@ -220,7 +220,6 @@ impl Core {
             }
             below = last;
         }
-        Ok(None)
     }
 
     /// The signer, if it may sign the head that storage holds: a round may have ended between the commit and the anchor.

@@ -30,6 +30,7 @@ mod status;
 mod thaw;
 mod tls;
 mod transport;
+mod wake;
 mod witnesses;
 mod writer;
 

@@ -28,6 +28,7 @@ use crate::clock::now_ms;
 use crate::core::{Core, stopping};
 use crate::registry::{LogHandle, Published, Signer};
 use crate::status;
+use crate::wake::wake;
 use crate::witnesses::Watched;
 use crate::writer::Command;
 
@@ -190,6 +191,7 @@ impl Driver {
             self.epoch = epoch;
             self.known.clear();
             self.handle(Event::Reset);
+            tokio::spawn(wake(Arc::clone(&self.core)));
             for request in self.waiting.drain(..) {
                 let _ = request.reply.send(Err(status::halted()));
             }

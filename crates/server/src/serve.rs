@@ -27,6 +27,7 @@ use crate::registry::Registry;
 use crate::slot::{StoreOpener, StoreSlot};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::transport::{self, Listeners};
+use crate::wake::wake;
 use crate::witnesses::{WitnessOptions, Witnesses};
 use crate::writer::{self, Command, Shared};
 
@@ -229,6 +230,7 @@ pub async fn serve(
     started(&Started { grpc: addresses.0, http: addresses.1, default_log, created });
 
     let disk = tokio::spawn(disk.watch());
+    let waking = tokio::spawn(wake(Arc::clone(&core)));
     tokio::spawn(async move {
         stop.await;
         stopping.send_replace(true);
@@ -238,6 +240,7 @@ pub async fn serve(
 
     publish_all(&core).await;
     disk.abort();
+    waking.abort();
     publisher.abort();
     let (done, flushed) = oneshot::channel();
     let _ = commands.send(Command::Stop(done));

@@ -127,6 +127,10 @@ pub(crate) fn write(error: WriteError) -> Status {
         WriteError::NotAnchored => {
             exhausted("disk", "the anchor cannot be written; the entry may be logged, retry with the same identity")
         }
+        WriteError::NotSigned => precondition(
+            Reason::RollbackGuard,
+            "the entry is logged, and the log must not sign a head over it; the operator must look at the server's log",
+        ),
         WriteError::Refused => exhausted("storage", "the store is behind; nothing was written, retry later"),
     }
 }

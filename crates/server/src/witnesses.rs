@@ -26,7 +26,7 @@ use logwood_proto::v1::WitnessStatus;
 use logwood_sequencer::LogView;
 use logwood_sequencer::publisher::note;
 use logwood_sequencer::witnessing::{WitnessId, Witnessing};
-use logwood_store::{LogNumber, LogRecord, PublishedHead};
+use logwood_store::{HeadSignature, LogNumber, LogRecord, PublishedHead};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -36,6 +36,9 @@ use self::sender::Sender;
 use self::task::{Offer, Task};
 use crate::publisher::ToPublisher;
 use crate::writer::Shared;
+
+/// An Ed25519 signature (RFC 8032 §5.1.6).
+const ED25519_SIGNATURE_BYTES: usize = 64;
 
 /// All logs that have witnesses.
 pub(crate) struct Witnesses {
@@ -69,6 +72,11 @@ impl Witnesses {
         Ok(Self { options, shared, publisher, sender, running: Mutex::default() })
     }
 
+    /// Whether the log of this name has any.
+    pub(crate) fn are_of(&self, log: &str) -> bool {
+        self.options.logs.contains_key(log)
+    }
+
     /// The witnesses of a log that is being loaded. Its task starts with the first load of the process, by asking about
     /// the last published head.
     ///
@@ -80,18 +88,14 @@ impl Witnesses {
         stored: Option<&PublishedHead>,
         view: &LogView,
     ) -> Option<Arc<Watched>> {
-        let LogWitnesses { policy, start_guard } = self.options.logs.get(&record.settings.name)?;
+        let witnesses = self.options.logs.get(&record.settings.name)?;
+        let (policy, start_guard) = (&witnesses.policy, witnesses.start_guard());
         let mut running = self.running.lock();
         if let Some(watched) = running.get(&record.number) {
             return Some(Arc::clone(watched));
         }
         // A log without a published head has nothing that a witness could know.
-        let asks = stored.is_some()
-            && match start_guard {
-                StartGuard::Quorum => policy.needs_witnesses(),
-                StartGuard::Any => true,
-                StartGuard::Off => false,
-            };
+        let asks = stored.is_some() && start_guard != StartGuard::Off;
         let settings = |witness: &PolicyWitness| {
             let name = String::from_utf8_lossy(&witness.name);
             self.options.settings.get(&*name).copied().unwrap_or_default()
@@ -103,6 +107,8 @@ impl Witnesses {
             let is_distrusted = members.map(settings).any(|settings| settings.is_distrusted);
             WitnessStatus { name: names.join("+"), is_distrusted, ..WitnessStatus::default() }
         };
+        let distrusted = policy.witnesses().iter().enumerate().filter(|(_, witness)| settings(witness).is_distrusted);
+        let distrusted = distrusted.map(|(place, _)| place).collect();
         let statuses = (0..machine.urls().count()).map(status).collect();
         let (offers, offered) = mpsc::unbounded_channel();
         let watched = Arc::new(Watched {
@@ -114,7 +120,7 @@ impl Witnesses {
         if let Some(stored) = stored {
             watched.offer(&record.settings.origin, stored, false);
         }
-        let task = Task::new(self, record, (&watched, *start_guard), machine, view.clone());
+        let task = Task::new(self, record, (&watched, start_guard), (machine, distrusted), view.clone());
         tokio::spawn(task.run(offered));
         running.insert(record.number, Arc::clone(&watched));
         Some(watched)
@@ -159,9 +165,35 @@ impl Watched {
     }
 }
 
-/// The checkpoint of `head` with the log's own signatures. `None` if it has none: the store is damaged.
+/// The checkpoint of `head` with the log's Ed25519 signature alone. `None` if it has none: the store is damaged.
+///
+/// The log's own cosignature (0x06) says at which time the log knew no larger head. It leaves the process only once it is
+/// stored, so that no crash can let an earlier time be signed for a larger head
+/// (`docs/adr/0008-cosignature-leaves-with-the-stored-head.md`).
 fn own_note(origin: &str, head: &PublishedHead) -> Option<SignedNote> {
-    let signatures = head.signatures.iter().filter(|line| line.name == origin).cloned().collect();
+    let is_own = |line: &&HeadSignature| line.name == origin && line.signature.len() == ED25519_SIGNATURE_BYTES;
+    let signatures = head.signatures.iter().filter(is_own).cloned().collect();
     let own = PublishedHead { head: head.head, time_ms: head.time_ms, signatures };
     SignedNote::parse(&note::published_note(origin, &own).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use logwood_merkle::{Hash, TreeHead, TreeSize};
+
+    use super::*;
+
+    #[test]
+    fn a_witness_is_shown_the_ed25519_signature_of_the_log_and_nothing_that_tells_the_time() {
+        let line = |name: &str, key_id, length| {
+            let signature = Bytes::from(vec![7; length]);
+            HeadSignature { name: name.into(), key_id, signature }
+        };
+        let (own, ml_dsa) = (line("example.org/log", 1, 64), line("example.org/log", 2, 8 + 2_420));
+        let signatures = vec![own, ml_dsa, line("example.org/witness", 3, 72)];
+        let head = TreeHead { size: TreeSize(1), root: Hash::leaf(b"x") };
+        let note = own_note("example.org/log", &PublishedHead { head, time_ms: 1, signatures }).expect("a note");
+        assert_eq!(note.signatures().iter().map(|line| line.id.0).collect::<Vec<_>>(), [1]);
+    }
 }

@@ -58,6 +58,8 @@ pub(crate) enum WriteError {
     Refused,
     /// It is logged, but the anchor could not be written, so that no head may be signed yet.
     NotAnchored,
+    /// It is logged, but the log must not sign a head over it: its witnesses, its anchor or the signer forbid it.
+    NotSigned,
 }
 
 /// Where to answer, and the room in the queue that the submission takes until then.

@@ -168,6 +168,26 @@ async fn a_list_reads_no_log_into_memory_and_tells_what_was_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_touches_is_renewed_after_a_start_and_after_a_reload() {
+    let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
+    disk.free.store(GIB, Ordering::SeqCst);
+    let publishing = PublishOptions { interval_ms: 10, refresh_ms: 20, ..PublishOptions::default() };
+    let (stop, _) = start(&disk, data.path(), (no_reserve(), publishing.clone())).await;
+    let request = v1::CreateLogRequest { log: "renewed".into(), ml_dsa: true, ..Default::default() };
+    admin(data.path()).await.create_log(request).await.expect("created");
+    stop.send(()).expect("it runs");
+    let (_stop, mut rpc) = start(&disk, data.path(), (no_reserve(), publishing)).await;
+    for _ in 0..2 {
+        // Nothing else writes: `default` has no signature that tells its age.
+        let before = disk.committed.load(Ordering::SeqCst);
+        while disk.committed.load(Ordering::SeqCst) < before + 3 {
+            tokio::task::yield_now().await;
+        }
+        reload(&disk, &mut rpc).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_from_before_a_reload_appends_nothing_behind_a_seal() {
     let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
     disk.free.store(GIB, Ordering::SeqCst);

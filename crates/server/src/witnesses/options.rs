@@ -39,7 +39,7 @@ impl Default for WitnessOptions {
 /// What a log's first signature after a start waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartGuard {
-    /// A quorum of the witnesses cosigned the last published head again.
+    /// A quorum of the witnesses cosigned the last published head again; one of them, if the policy asks for none.
     #[default]
     Quorum,
     /// One of them did.
@@ -52,7 +52,7 @@ pub enum StartGuard {
 #[derive(Clone, Debug)]
 pub struct LogWitnesses {
     pub(crate) policy: Arc<Policy>,
-    pub(crate) start_guard: StartGuard,
+    start_guard: StartGuard,
 }
 
 /// A policy is of no use to a log that asks witnesses.
@@ -100,6 +100,14 @@ impl LogWitnesses {
             has_url = true;
         }
         if has_url { Ok(Self { policy: Arc::new(policy), start_guard }) } else { Err(WitnessesError::NoUrl) }
+    }
+
+    /// What the first signature waits for: where no quorum is asked for, one witness.
+    pub(super) fn start_guard(&self) -> StartGuard {
+        match self.start_guard {
+            StartGuard::Quorum if !self.has_quorum() => StartGuard::Any,
+            start_guard => start_guard,
+        }
     }
 
     /// Whether a head can be witnessed: the policy has a quorum.

@@ -1,10 +1,11 @@
 //! One log and its witnesses: does what the state machine asks for and tells it how that went.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
-use logwood_note::{Policy, SignedNote};
+use logwood_note::{Policy, SignedNote, VerifierKey};
 use logwood_proto::v1::WitnessStatus;
 use logwood_sequencer::LogView;
 use logwood_sequencer::publisher::{self, note};
@@ -68,8 +69,10 @@ pub(super) struct Task {
     awaited: Option<(TreeHead, Vec<HeadSignature>)>,
     /// The largest head offered.
     offered: TreeSize,
-    /// The witnesses said all that the start guard waits for.
-    may_open: bool,
+    /// Witnesses of the policy that have cosigned since the start: they know no more than we do.
+    heard: BTreeSet<usize>,
+    /// Those that the operator overruled.
+    distrusted: BTreeSet<usize>,
     /// Requests for checkpoints that witnesses know and we may not.
     looking: usize,
     started: Instant,
@@ -80,7 +83,7 @@ impl Task {
         witnesses: &Witnesses,
         record: &LogRecord,
         (watched, start_guard): (&Watched, StartGuard),
-        machine: Witnessing,
+        (machine, distrusted): (Witnessing, BTreeSet<usize>),
         loaded: LogView,
     ) -> Self {
         Self {
@@ -98,7 +101,8 @@ impl Task {
             doing: JoinSet::new(),
             awaited: None,
             offered: TreeSize(0),
-            may_open: false,
+            heard: BTreeSet::new(),
+            distrusted,
             looking: 0,
             started: Instant::now(),
         }
@@ -106,6 +110,8 @@ impl Task {
 
     /// Works until nobody can offer anything any more.
     pub(super) async fn run(mut self, mut offers: mpsc::UnboundedReceiver<Offer>) {
+        // Those that are overruled may be all that there are.
+        self.open().await;
         loop {
             for action in self.machine.poll(self.now_ms()) {
                 self.act(action).await;
@@ -163,13 +169,7 @@ impl Task {
             Action::Cosigned { witness, head, lines } => {
                 self.cosigned(witness, head, lines.iter().map(note::stored)).await;
             }
-            Action::Witnessed { head } => {
-                if self.start_guard == StartGuard::Quorum {
-                    self.may_open = true;
-                    self.open().await;
-                }
-                self.asked(head).await;
-            }
+            Action::Witnessed { head } => self.asked(head).await,
             Action::DeadlinePassed { head, missing } => {
                 if self.awaited.as_ref().is_some_and(|(awaited, _)| *awaited == head) {
                     tracing::warn!(log = self.settings.name, size = %head.size, %missing, "a head is published unwitnessed");
@@ -195,22 +195,34 @@ impl Task {
             status.cosigned_ms = now_ms();
             status.problem.clear();
         }
+        let lines: Vec<_> = lines.collect();
+        let keys = self.policy.witnesses().iter().enumerate();
+        let has_line =
+            |key: &VerifierKey| lines.iter().any(|line| line.key_id == key.id().0 && line.name == key.name());
+        self.heard.extend(keys.filter(|(_, witness)| has_line(&witness.key)).map(|(place, _)| place));
         match &mut self.awaited {
             Some((awaited, signatures)) if *awaited == head => signatures.extend(lines),
             _ => {
-                let (log, signatures) = (self.number, lines.collect());
+                let (log, signatures) = (self.number, lines);
                 self.tell(publisher::Event::Cosigned { log, head, signatures }).await;
             }
         }
-        if self.start_guard == StartGuard::Any {
-            self.may_open = true;
-            self.open().await;
+        self.open().await;
+    }
+
+    /// Whether all have been heard that the start guard waits for. Nothing is waited for from those that are overruled.
+    fn has_heard_enough(&self) -> bool {
+        let is_done = |place: usize| self.heard.contains(&place) || self.distrusted.contains(&place);
+        match self.start_guard {
+            StartGuard::Quorum => self.policy.check_quorum(is_done).is_ok(),
+            StartGuard::Any => !self.heard.is_empty() || (0..self.policy.witnesses().len()).all(is_done),
+            StartGuard::Off => false,
         }
     }
 
     /// Lets the log sign, unless a witness may know more than we do.
     async fn open(&mut self) {
-        if self.may_open && self.looking == 0 && self.guard.open() {
+        if self.looking == 0 && self.guard.is_asking() && self.has_heard_enough() && self.guard.open() {
             tracing::info!(log = self.settings.name, "the witnesses know no more of the log than we do: it may sign");
             let _ = self.publisher.send(ToPublisher::Reload(self.settings.name.clone())).await;
         }

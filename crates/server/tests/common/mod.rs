@@ -22,6 +22,8 @@ pub(crate) struct Disk {
     memory: MemoryDisk,
     pub(crate) is_full: Arc<AtomicBool>,
     pub(crate) free: Arc<AtomicU64>,
+    /// How many rounds were committed.
+    pub(crate) committed: Arc<AtomicU64>,
     /// How often its store was opened.
     pub(crate) opened: Arc<AtomicU64>,
     /// How often a log was loaded from it.
@@ -32,6 +34,7 @@ impl Default for Disk {
     fn default() -> Self {
         Self {
             memory: MemoryDisk::default(),
+            committed: Arc::default(),
             is_full: Arc::default(),
             free: Arc::new(AtomicU64::new(1 << 30)),
             opened: Arc::default(),
@@ -44,6 +47,7 @@ struct Store {
     inner: MemoryStore,
     is_full: Arc<AtomicBool>,
     loaded: Arc<AtomicU64>,
+    committed: Arc<AtomicU64>,
 }
 
 impl LogStore for Store {
@@ -51,7 +55,9 @@ impl LogStore for Store {
         if self.is_full.load(Ordering::SeqCst) {
             return Err(CommitError::Unknown { source: io::Error::from(io::ErrorKind::StorageFull).into() });
         }
-        self.inner.commit(round)
+        let committed = self.inner.commit(round);
+        self.committed.fetch_add(u64::from(committed.is_ok()), Ordering::SeqCst);
+        committed
     }
 
     fn state(&self) -> Result<StoreState, ReadError> {
@@ -138,7 +144,8 @@ pub(crate) fn options(disk: &Disk, data: &Path, (limits, publishing): (LimitSett
             opening.opened.fetch_add(1, Ordering::SeqCst);
             let inner = MemoryStore::open(&opening.memory)?;
             let (is_full, loaded) = (Arc::clone(&opening.is_full), Arc::clone(&opening.loaded));
-            Ok(Arc::new(Store { inner, is_full, loaded }) as Arc<dyn LogStore>)
+            let committed = Arc::clone(&opening.committed);
+            Ok(Arc::new(Store { inner, is_full, loaded, committed }) as Arc<dyn LogStore>)
         }),
         limits: Limits::try_from(limits).expect("valid limits"),
         free_space: Arc::new(move || Ok(free.load(Ordering::SeqCst))),
