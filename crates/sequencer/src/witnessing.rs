@@ -15,7 +15,7 @@
 //!   that come later are for the head that they are of, and may still complete its quorum.
 //! * Witnesses with the same URL are one: a witness answers with a cosignature of each of its keys.
 //! * The guard at start is the same machine. The last stored checkpoint is offered, with `old 0`, and nothing is signed
-//!   before it is cosigned: [`Action::Cosigned`] for `any`, [`Action::Witnessed`] for `quorum`.
+//!   before it is cosigned: [`Witnessing::has_heard_any`] for `any`, [`Witnessing::has_heard_quorum`] for `quorum`.
 //!
 //! The driver calls [`Witnessing::handle`] for what happened and [`Witnessing::poll`] for what to do next. It ends every
 //! request with an event, within a time of its own.
@@ -181,6 +181,10 @@ pub struct Witnessing {
     policy: Policy,
     deadline_ms: u64,
     endpoints: Vec<Endpoint>,
+    /// Witnesses of the policy that the operator overruled.
+    overruled: BTreeSet<usize>,
+    /// Witnesses of the policy that have cosigned anything: they knew no more of the log than we do.
+    heard: BTreeSet<usize>,
     /// Heads that are asked for, by the order in which they were offered: the newest, and those in flight.
     offers: BTreeMap<u64, Offer>,
     last_offer: u64,
@@ -208,15 +212,33 @@ impl Witnessing {
     #[must_use]
     pub fn new(policy: Policy, deadline_ms: u64, settings: impl Fn(&PolicyWitness) -> WitnessSettings) -> Self {
         let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut overruled = BTreeSet::new();
         for (index, witness) in policy.witnesses().iter().enumerate() {
-            let Some(url) = &witness.url else { continue };
             let settings = settings(witness);
+            overruled.extend(settings.is_distrusted.then_some(index));
+            let Some(url) = &witness.url else { continue };
             match endpoints.iter_mut().find(|endpoint| endpoint.url == *url) {
                 Some(endpoint) => endpoint.add(index, settings),
                 None => endpoints.push(Endpoint::new(url.clone(), index, settings)),
             }
         }
-        Self { policy, deadline_ms, endpoints, offers: BTreeMap::new(), last_offer: 0, actions: Vec::new() }
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.is_distrusted) {
+            overruled.extend(&endpoint.members);
+        }
+        let (heard, offers, actions) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        Self { policy, deadline_ms, endpoints, overruled, heard, offers, last_offer: 0, actions }
+    }
+
+    /// Whether one witness has cosigned so far. Nothing is waited for if all that can be asked are overruled.
+    #[must_use]
+    pub fn has_heard_any(&self) -> bool {
+        !self.heard.is_empty() || self.endpoints.iter().all(|endpoint| endpoint.is_distrusted)
+    }
+
+    /// Whether a quorum of the policy has cosigned so far, whichever heads. Those that are overruled count as heard.
+    #[must_use]
+    pub fn has_heard_quorum(&self) -> bool {
+        self.policy.check_quorum(|place| self.heard.contains(&place) || self.overruled.contains(&place)).is_ok()
     }
 
     /// The URL of each witness, as the policy has it; the place is the [`WitnessId`].
@@ -346,6 +368,7 @@ impl Witnessing {
         }
         endpoint.has_cosigned(number, offer.head.size);
         offer.cosigned.extend(verified.iter().map(|(member, _)| *member));
+        self.heard.extend(verified.iter().map(|(member, _)| *member));
         let lines = verified.into_iter().map(|(_, line)| line).collect();
         self.actions.push(Action::Cosigned { witness, head: offer.head, lines });
         if !offer.is_witnessed && self.policy.check_quorum(|witness| offer.cosigned.contains(&witness)).is_ok() {

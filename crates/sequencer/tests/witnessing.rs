@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use logwood_merkle::{CompactRange, Hash, NodeId, TreeHead, TreeSize, plan};
+use logwood_note::policy::PolicyWitness;
 use logwood_note::{
     AddCheckpoint, Checkpoint, CosigningKey, Policy, PrivateKey, SignatureType, SignedNote, SigningKey, sign_checkpoint,
 };
@@ -216,6 +217,38 @@ fn a_witness_that_knows_more_than_we_do_stops_the_signing() {
     let mut overruled = Run::new(WitnessSettings { min_interval_ms: 0, is_distrusted: true });
     overruled.offer(9);
     assert_eq!(stops(&overruled.answer(A, 409, "10\n")), None, "the operator overruled it");
+}
+
+#[test]
+fn what_has_been_heard_counts_a_witness_that_is_overruled_with_all_of_its_keys() {
+    let mut run = Run::new(WitnessSettings::default());
+    run.offer(9);
+    assert!(!run.machine.has_heard_any() && !run.machine.has_heard_quorum());
+    run.cosign(A, 9);
+    assert!(run.machine.has_heard_any() && !run.machine.has_heard_quorum(), "two of three");
+    // Of different heads: each of them knew no more than we do.
+    run.offer(12);
+    run.cosign(B, 9);
+    assert!(run.machine.has_heard_quorum());
+
+    // Two keys at one URL are one witness; distrust of either is distrust of both.
+    let [a, b, c] = keys().map(|key| key.verifier().to_string());
+    let all = "group all all a b c\nquorum all\n";
+    let text = format!("witness a {a} https://ab\nwitness b {b} https://ab\nwitness c {c} https://c\n{all}");
+    let distrusting = |names: &'static [&'static [u8]]| {
+        let is_distrusted = |witness: &PolicyWitness| names.contains(&&witness.name[..]);
+        let settings =
+            |witness: &PolicyWitness| WitnessSettings { min_interval_ms: 0, is_distrusted: is_distrusted(witness) };
+        let machine = Witnessing::new(Policy::parse(text.as_bytes()).expect("a policy"), DEADLINE_MS, settings);
+        Run { machine, tree: Tree::new("entry", 40), now_ms: 100 }
+    };
+    let mut run = distrusting(&[b"a"]);
+    run.offer(9);
+    assert!(!run.machine.has_heard_any() && !run.machine.has_heard_quorum());
+    run.answer(B, 200, cosigned(&keys()[2], &run.tree.note(9)));
+    assert!(run.machine.has_heard_any() && run.machine.has_heard_quorum());
+    let none_is_left = distrusting(&[b"b", b"c"]).machine;
+    assert!(none_is_left.has_heard_any() && none_is_left.has_heard_quorum());
 }
 
 #[test]

@@ -37,9 +37,6 @@ use self::task::{Offer, Task};
 use crate::publisher::ToPublisher;
 use crate::writer::Shared;
 
-/// An Ed25519 signature (RFC 8032 §5.1.6).
-const ED25519_SIGNATURE_BYTES: usize = 64;
-
 /// All logs that have witnesses.
 pub(crate) struct Witnesses {
     options: WitnessOptions,
@@ -107,8 +104,6 @@ impl Witnesses {
             let is_distrusted = members.map(settings).any(|settings| settings.is_distrusted);
             WitnessStatus { name: names.join("+"), is_distrusted, ..WitnessStatus::default() }
         };
-        let distrusted = policy.witnesses().iter().enumerate().filter(|(_, witness)| settings(witness).is_distrusted);
-        let distrusted = distrusted.map(|(place, _)| place).collect();
         let statuses = (0..machine.urls().count()).map(status).collect();
         let (offers, offered) = mpsc::unbounded_channel();
         let watched = Arc::new(Watched {
@@ -120,7 +115,7 @@ impl Witnesses {
         if let Some(stored) = stored {
             watched.offer(&record.settings.origin, stored, false);
         }
-        let task = Task::new(self, record, (&watched, start_guard), (machine, distrusted), view.clone());
+        let task = Task::new(self, record, (&watched, start_guard), machine, view.clone());
         tokio::spawn(task.run(offered));
         running.insert(record.number, Arc::clone(&watched));
         Some(watched)
@@ -171,7 +166,7 @@ impl Watched {
 /// stored, so that no crash can let an earlier time be signed for a larger head
 /// (`docs/adr/0008-cosignature-leaves-with-the-stored-head.md`).
 fn own_note(origin: &str, head: &PublishedHead) -> Option<SignedNote> {
-    let is_own = |line: &&HeadSignature| line.name == origin && line.signature.len() == ED25519_SIGNATURE_BYTES;
+    let is_own = |line: &&HeadSignature| line.name == origin && !note::is_ml_dsa_cosignature(line);
     let signatures = head.signatures.iter().filter(is_own).cloned().collect();
     let own = PublishedHead { head: head.head, time_ms: head.time_ms, signatures };
     SignedNote::parse(&note::published_note(origin, &own).ok()?).ok()

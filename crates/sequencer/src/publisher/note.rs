@@ -48,9 +48,15 @@ pub fn checkpoint_text(origin: &str, head: TreeHead) -> String {
 #[must_use]
 pub fn time_is_cosigned(origin: &str, head: &PublishedHead) -> bool {
     head.signatures.iter().any(|line| {
-        let is_cosignature = line.name == origin && line.signature.len() == COSIGNATURE_BYTES;
-        is_cosignature && seconds(line) == Some(head.time_ms / 1_000)
+        let is_own = line.name == origin && is_ml_dsa_cosignature(line);
+        is_own && seconds(line) == Some(head.time_ms / 1_000)
     })
+}
+
+/// Whether a line is an ML-DSA-44 cosignature (type 0x06), by its length: none of the other types is as long.
+#[must_use]
+pub fn is_ml_dsa_cosignature(line: &HeadSignature) -> bool {
+    line.signature.len() == COSIGNATURE_BYTES
 }
 
 /// The signatures of `note` as they are stored.

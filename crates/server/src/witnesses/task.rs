@@ -1,11 +1,10 @@
 //! One log and its witnesses: does what the state machine asks for and tells it how that went.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use logwood_merkle::{Hash, TreeHead, TreeSize};
-use logwood_note::{Policy, SignedNote, VerifierKey};
+use logwood_note::{Policy, SignedNote};
 use logwood_proto::v1::WitnessStatus;
 use logwood_sequencer::LogView;
 use logwood_sequencer::publisher::{self, note};
@@ -69,10 +68,6 @@ pub(super) struct Task {
     awaited: Option<(TreeHead, Vec<HeadSignature>)>,
     /// The largest head offered.
     offered: TreeSize,
-    /// Witnesses of the policy that have cosigned since the start: they know no more than we do.
-    heard: BTreeSet<usize>,
-    /// Those that the operator overruled.
-    distrusted: BTreeSet<usize>,
     /// Requests for checkpoints that witnesses know and we may not.
     looking: usize,
     started: Instant,
@@ -83,7 +78,7 @@ impl Task {
         witnesses: &Witnesses,
         record: &LogRecord,
         (watched, start_guard): (&Watched, StartGuard),
-        (machine, distrusted): (Witnessing, BTreeSet<usize>),
+        machine: Witnessing,
         loaded: LogView,
     ) -> Self {
         Self {
@@ -101,8 +96,6 @@ impl Task {
             doing: JoinSet::new(),
             awaited: None,
             offered: TreeSize(0),
-            heard: BTreeSet::new(),
-            distrusted,
             looking: 0,
             started: Instant::now(),
         }
@@ -195,27 +188,21 @@ impl Task {
             status.cosigned_ms = now_ms();
             status.problem.clear();
         }
-        let lines: Vec<_> = lines.collect();
-        let keys = self.policy.witnesses().iter().enumerate();
-        let has_line =
-            |key: &VerifierKey| lines.iter().any(|line| line.key_id == key.id().0 && line.name == key.name());
-        self.heard.extend(keys.filter(|(_, witness)| has_line(&witness.key)).map(|(place, _)| place));
         match &mut self.awaited {
             Some((awaited, signatures)) if *awaited == head => signatures.extend(lines),
             _ => {
-                let (log, signatures) = (self.number, lines);
+                let (log, signatures) = (self.number, lines.collect());
                 self.tell(publisher::Event::Cosigned { log, head, signatures }).await;
             }
         }
         self.open().await;
     }
 
-    /// Whether all have been heard that the start guard waits for. Nothing is waited for from those that are overruled.
+    /// Whether all have been heard that the start guard waits for.
     fn has_heard_enough(&self) -> bool {
-        let is_done = |place: usize| self.heard.contains(&place) || self.distrusted.contains(&place);
         match self.start_guard {
-            StartGuard::Quorum => self.policy.check_quorum(is_done).is_ok(),
-            StartGuard::Any => !self.heard.is_empty() || (0..self.policy.witnesses().len()).all(is_done),
+            StartGuard::Quorum => self.machine.has_heard_quorum(),
+            StartGuard::Any => self.machine.has_heard_any(),
             StartGuard::Off => false,
         }
     }
