@@ -6,6 +6,7 @@ mod common;
 mod forge;
 #[path = "fsck_url/log.rs"]
 mod log;
+mod monitoring;
 #[path = "fsck_url/server.rs"]
 #[allow(dead_code, reason = "fsck's own tests use all of it")]
 mod source;
@@ -14,9 +15,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -31,11 +32,11 @@ use logwood_sequencer::Sequencer;
 use logwood_sequencer::publisher::{Publication, note};
 use logwood_store::{LogQuery, LogStore as _, PublishedHead};
 use logwood_store_rocksdb::RocksStore;
+use monitoring::{Log, Running, assert_exit, delivered, directory, files};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::Digest as _;
 use source::Answer;
-use tempfile::TempDir;
 
 /// SIGKILLs of the loop.
 const KILLS: usize = 24;
@@ -45,10 +46,6 @@ const ENTRIES: usize = 2_000;
 
 /// Entries between two writes of the state.
 const BATCH: u64 = 8;
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory")
-}
 
 fn append(server: &Server, dir: &Path, numbers: std::ops::Range<usize>) {
     append_lines(
@@ -88,20 +85,6 @@ fn once(dir: &Path, vkey: &str, sources: &[&str], arguments: &[&str]) -> Output 
     monitor(dir, vkey, sources, &[&["--once"], arguments].concat()).output().expect("the command runs")
 }
 
-#[track_caller]
-fn assert_exit(output: &Output, status: i32, says: &str) {
-    let (code, _, errors) = outcome(output);
-    assert_eq!(code, Some(status), "{errors}");
-    assert!(errors.contains(says), "no `{says}` in: {errors}");
-}
-
-/// The files of the evidence directory whose names begin with `prefix`.
-fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(listing) = std::fs::read_dir(dir.join("evidence")) else { return Vec::new() };
-    let paths = listing.map(|file| file.expect("readable").path());
-    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))).collect()
-}
-
 /// What `logwood verify` says of evidence.
 fn judge(file: &Path, vkey: &str) -> (Option<i32>, String) {
     let mut command = Command::new(LOGWOOD);
@@ -110,35 +93,11 @@ fn judge(file: &Path, vkey: &str) -> (Option<i32>, String) {
     (code, stdout)
 }
 
-/// Entries that the state says were delivered.
-fn delivered(dir: &Path) -> u64 {
-    let Ok(state) = std::fs::read(dir.join("state.json")) else { return 0 };
-    let state: Value = serde_json::from_slice(&state).expect("it is whole at all times");
-    state["logs"][0]["size"].as_u64().unwrap_or(0)
-}
-
-/// A monitor that goes on. SIGKILL when dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        Self(command.spawn().expect("it starts"))
-    }
-
-    /// SIGTERM; its exit status.
-    fn stop(mut self) -> Option<i32> {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("it is ours");
-        self.0.wait().expect("it ends").code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have stopped already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// SIGTERM; the exit status.
+fn stop(mut running: Running) -> Option<i32> {
+    let pid = i32::try_from(running.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::TERM).expect("it is ours");
+    running.0.wait().expect("it ends").code()
 }
 
 /// What a webhook was sent.
@@ -226,7 +185,7 @@ fn nothing_is_lost_and_nothing_confirmed_is_repeated_through_kills_while_a_write
                 }
                 post.confirm();
                 if next == ENTRIES as u64 {
-                    assert_eq!(running.stop(), Some(0));
+                    assert_eq!(stop(running), Some(0));
                     break;
                 }
             }
@@ -275,7 +234,7 @@ fn follow_into_file(server: &Server, dir: &Path, count: usize) {
             thread::park_timeout(Duration::from_millis(1));
         }
         if life > LONG_RUN_KILLS {
-            assert_eq!(running.stop(), Some(0));
+            assert_eq!(stop(running), Some(0));
         }
     }
     let out = BufReader::new(File::open(dir.join("out.ndjson")).expect("the file of entries"));
@@ -316,7 +275,7 @@ fn follow_into_webhook(server: &Server, dir: &Path, count: usize) {
             while delivered(dir) < count as u64 {
                 thread::park_timeout(Duration::from_millis(1));
             }
-            assert_eq!(running.stop(), Some(0));
+            assert_eq!(stop(running), Some(0));
         }
     }
     assert_eq!(next, wanted.len());
@@ -532,32 +491,6 @@ fn entries_are_not_appended_to_a_file_that_lost_some() {
     assert_exit(&run(), 2, "use the file that belongs to the state");
 }
 
-/// A tlog-tiles log that a test can change under a monitor.
-struct Log {
-    resources: Arc<Mutex<Resources>>,
-    server: source::Server,
-}
-
-impl Log {
-    fn start(resources: Resources) -> Self {
-        let resources = Arc::new(Mutex::new(resources));
-        let shared = Arc::clone(&resources);
-        let server = source::Server::start(move |path, _| {
-            let resources = shared.lock().expect("no panic");
-            resources.get(path).map_or(Answer::Status(404), |body| Answer::Body(body.clone()))
-        });
-        Self { resources, server }
-    }
-
-    fn url(&self) -> &str {
-        &self.server.url
-    }
-
-    fn now_serves(&self, resources: Resources) {
-        *self.resources.lock().expect("no panic") = resources;
-    }
-}
-
 #[test]
 fn an_entry_that_was_not_signed_is_not_delivered() {
     let dir = directory();
@@ -712,7 +645,7 @@ fn a_running_monitor_tells_how_it_is_and_ends_at_a_signal() {
     while !metrics().contains(&format!("{active} 0\n")) {}
     let second = once(dir.path(), &log::vkey(), &[log.url()], &[]);
     assert_exit(&second, 1, "another monitor uses the state");
-    assert_eq!(running.stop(), Some(3), "it tells of the worst alarm");
+    assert_eq!(stop(running), Some(3), "it tells of the worst alarm");
 }
 
 /// SHA-256 of the origin, which names it at a witness (C2SP tlog-witness).

@@ -4,63 +4,32 @@
 mod common;
 #[path = "fsck_url/log.rs"]
 mod log;
+mod monitoring;
 #[path = "fsck_url/server.rs"]
 #[allow(dead_code, reason = "fsck's own tests use all of it")]
 mod source;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LOGWOOD, outcome};
+use common::LOGWOOD;
 use log::{Resources, entries, publish};
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_note::{Checkpoint, CosigningKey, PrivateKey, Seal, SignatureType, SignedNote, assemble_note};
+use monitoring::{Log, Running, assert_exit, delivered, directory, files};
 use serde_json::Value;
 use sha2::Digest as _;
-use source::Answer;
-use tempfile::TempDir;
 
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_mins(2);
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory")
-}
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
         thread::yield_now();
-    }
-}
-
-/// A tlog-tiles log that a test can change under a monitor.
-struct Log {
-    resources: Arc<Mutex<Resources>>,
-    server: source::Server,
-}
-
-impl Log {
-    fn start(resources: Resources) -> Self {
-        let resources = Arc::new(Mutex::new(resources));
-        let shared = Arc::clone(&resources);
-        let server = source::Server::start(move |path, _| {
-            let resources = shared.lock().expect("no panic");
-            resources.get(path).map_or(Answer::Status(404), |body| Answer::Body(body.clone()))
-        });
-        Self { resources, server }
-    }
-
-    fn url(&self) -> &str {
-        &self.server.url
-    }
-
-    fn now_serves(&self, resources: Resources) {
-        *self.resources.lock().expect("no panic") = resources;
     }
 }
 
@@ -113,20 +82,6 @@ fn once(dir: &Path, sources: &[&str], arguments: &[&str]) -> Output {
     monitor(dir, sources, &arguments).output().expect("the command runs")
 }
 
-#[track_caller]
-fn assert_exit(output: &Output, status: i32, says: &str) {
-    let (code, _, errors) = outcome(output);
-    assert_eq!(code, Some(status), "{errors}");
-    assert!(errors.contains(says), "no `{says}` in: {errors}");
-}
-
-/// The files of the evidence directory whose names begin with `prefix`.
-fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(listing) = std::fs::read_dir(dir.join("evidence")) else { return Vec::new() };
-    let paths = listing.map(|file| file.expect("readable").path());
-    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))).collect()
-}
-
 /// That there is evidence of this kind, and convinces.
 #[track_caller]
 fn assert_proved(dir: &Path, kind: char) {
@@ -138,27 +93,9 @@ fn assert_proved(dir: &Path, kind: char) {
     assert_eq!(verify.output().expect("the command runs").status.code(), Some(3));
 }
 
-/// Entries that the state says were delivered.
-fn delivered(dir: &Path) -> u64 {
-    let Ok(state) = std::fs::read(dir.join("state.json")) else { return 0 };
-    let state: Value = serde_json::from_slice(&state).expect("it is whole at all times");
-    state["logs"][0]["size"].as_u64().unwrap_or(0)
-}
-
-/// A monitor that goes on. SIGKILL when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have stopped already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn start(dir: &Path, sources: &[&str], arguments: &[&str]) -> Running {
     let arguments = [&["--interval", "1"], arguments].concat();
-    Running(monitor(dir, sources, &arguments).spawn().expect("it starts"))
+    Running::start(monitor(dir, sources, &arguments))
 }
 
 #[test]
