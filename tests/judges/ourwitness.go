@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -12,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"filippo.io/torchwood"
@@ -53,33 +51,21 @@ func (b *bench) startWitness(vkey string) (*ourWitness, error) {
 	if err := os.WriteFile(path("logs"), fmt.Appendf(nil, "log %s\nquorum none\n", vkey), 0o644); err != nil {
 		return nil, err
 	}
-	w := &ourWitness{bench: b, process: exec.Command(b.logwood, args...)}
-	w.process.Env = append(os.Environ(), "RUST_LOG=warn")
-	w.process.Stderr = os.Stderr
-	out, err := w.process.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := w.process.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if vkey, found := strings.CutPrefix(lines.Text(), "vkey "); found {
+	w := &ourWitness{bench: b}
+	process, err := b.launch(args, nil, func(line string) bool {
+		if vkey, found := strings.CutPrefix(line, "vkey "); found {
 			w.vkeys = append(w.vkeys, vkey)
 		}
-		if address, found := strings.CutPrefix(lines.Text(), "serving HTTP on "); found {
+		if address, found := strings.CutPrefix(line, "serving HTTP on "); found {
 			w.address = address
-			return w, nil
 		}
-	}
-	return nil, fmt.Errorf("it ended before it served: %w", w.process.Wait())
+		return w.address != ""
+	})
+	w.process = process
+	return w, err
 }
 
-func (w *ourWitness) stop() {
-	w.process.Process.Signal(syscall.SIGTERM)
-	w.process.Wait()
-}
+func (w *ourWitness) stop() { terminate(w.process) }
 
 func (w *ourWitness) url() string { return "http://" + w.address }
 

@@ -32,34 +32,49 @@ type server struct {
 // serve starts a server on the data directory of that name, and returns once it says that it serves.
 func (b *bench) serve(name string, more ...string) (*server, error) {
 	s := &server{bench: b, data: filepath.Join(b.dir, name)}
-	args := []string{"serve", "--data", s.data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"}
-	s.process = exec.Command(b.logwood, append(args, more...)...)
-	s.process.Env = append(os.Environ(), "RUST_LOG=warn", "LOGWOOD_HTTP__APPEND=true",
-		fmt.Sprintf("LOGWOOD_PUBLISH_INTERVAL_MS=%d", publishInterval.Milliseconds()))
-	s.process.Stderr = os.Stderr
-	out, err := s.process.StdoutPipe()
+	args := append([]string{"serve", "--data", s.data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"}, more...)
+	environment := []string{"LOGWOOD_HTTP__APPEND=true",
+		fmt.Sprintf("LOGWOOD_PUBLISH_INTERVAL_MS=%d", publishInterval.Milliseconds())}
+	process, err := b.launch(args, environment, func(line string) bool {
+		if address, found := strings.CutPrefix(line, "serving HTTP on "); found {
+			s.http = address
+		}
+		if address, found := strings.CutPrefix(line, "serving gRPC on "); found {
+			s.grpc = address
+		}
+		return s.grpc != ""
+	})
+	s.process = process
+	return s, err
+}
+
+func (s *server) stop() { terminate(s.process) }
+
+// launch starts one of our own servers, and returns once isReady has seen the line of its output that says so.
+func (b *bench) launch(args, environment []string, isReady func(line string) bool) (*exec.Cmd, error) {
+	process := exec.Command(b.logwood, args...)
+	process.Env = append(append(os.Environ(), "RUST_LOG=warn"), environment...)
+	process.Stderr = os.Stderr
+	out, err := process.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.process.Start(); err != nil {
+	if err := process.Start(); err != nil {
 		return nil, err
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if address, found := strings.CutPrefix(lines.Text(), "serving HTTP on "); found {
-			s.http = address
-		}
-		if address, found := strings.CutPrefix(lines.Text(), "serving gRPC on "); found {
-			s.grpc = address
-			return s, nil
+		if isReady(lines.Text()) {
+			return process, nil
 		}
 	}
-	return nil, fmt.Errorf("it ended before it served: %w", s.process.Wait())
+	return nil, fmt.Errorf("it ended before it served: %w", process.Wait())
 }
 
-func (s *server) stop() {
-	s.process.Process.Signal(syscall.SIGTERM)
-	s.process.Wait()
+// terminate ends a server as an operator would.
+func terminate(process *exec.Cmd) {
+	process.Process.Signal(syscall.SIGTERM)
+	process.Wait()
 }
 
 // A log is one of a server's logs.
