@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use logwood_proto::v1;
@@ -21,6 +22,9 @@ use tonic::{Code, Request, Status};
 use common::{Disk, start, start_and_connect};
 
 const GIB: u64 = 1 << 30;
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn log() -> String {
     "default".to_owned()
@@ -180,9 +184,12 @@ async fn a_log_that_nobody_touches_is_renewed_after_a_start_and_after_a_reload()
     for _ in 0..2 {
         // Nothing else writes: `default` has no signature that tells its age.
         let before = disk.committed.load(Ordering::SeqCst);
-        while disk.committed.load(Ordering::SeqCst) < before + 3 {
-            tokio::task::yield_now().await;
-        }
+        let renewals = async {
+            while disk.committed.load(Ordering::SeqCst) < before + 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, renewals).await.expect("it is renewed");
         reload(&disk, &mut rpc).await;
     }
 }
