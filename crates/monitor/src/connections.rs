@@ -96,10 +96,7 @@ impl Connections {
     }
 
     fn most_silent(&self) -> Option<&AbortHandle> {
-        let silent = self
-            .peers
-            .values()
-            .filter_map(|(task, peer)| Some((*peer.silent_since.lock(), task)).filter(|(since, _)| since.is_some()));
+        let silent = self.peers.values().filter_map(|(task, peer)| Some(((*peer.silent_since.lock())?, task)));
         silent.min_by_key(|(since, _)| *since).map(|(_, task)| task)
     }
 

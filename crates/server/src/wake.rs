@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use logwood_store::{LogQuery, LogRecord};
+use logwood_store::{LogQuery, LogRecord, LogStore};
 use tonic::{Code, Status};
 
 use crate::core::Core;
+use crate::status;
 
 /// How many logs are looked at in one go.
 const PAGE_LOGS: usize = 256;
@@ -39,11 +40,11 @@ pub(crate) async fn wake(core: Arc<Core>) {
 /// Loads what needs it of the logs that come after this name. The last name of the page; `None` at the end.
 fn wake_page(core: &Core, after: &str) -> Result<Option<String>, Status> {
     if core.shared.halted.load(Ordering::Acquire) {
-        return Err(crate::status::halted());
+        return Err(status::halted());
     }
     let store = core.store()?;
     let query = LogQuery::After { name: after, logs_max: PAGE_LOGS };
-    let records = store.logs(query).map_err(crate::status::read)?;
+    let records = store.logs(query).map_err(status::read)?;
     for record in &records {
         let name = &record.settings.name;
         if has_something_to_do(core, &*store, record)?
@@ -58,7 +59,7 @@ fn wake_page(core: &Core, after: &str) -> Result<Option<String>, Status> {
     Ok(records.last().map(|last| last.settings.name.clone()))
 }
 
-fn has_something_to_do(core: &Core, store: &dyn logwood_store::LogStore, record: &LogRecord) -> Result<bool, Status> {
+fn has_something_to_do(core: &Core, store: &dyn LogStore, record: &LogRecord) -> Result<bool, Status> {
     let has_cosigner = record.settings.vkeys.len() > 1;
     if has_cosigner || core.witnesses.are_of(&record.settings.name) {
         return Ok(true);

@@ -94,9 +94,8 @@ impl Committer {
             let released: &Option<Arc<Released>> = heads
                 .entry(log)
                 .or_insert_with(|| self.shared.registry.by_number(log).map(|handle| handle.released.load_full()));
-            let end = placements.iter().map(|placement| placement.index().0 + 1).max();
-            let is_signed = |released: &Arc<Released>| end.is_none_or(|end| end <= released.view.head().size.0);
-            if !released.as_ref().is_none_or(is_signed) {
+            let end = placements.iter().map(|placement| placement.index().0 + 1).max().unwrap_or(0);
+            if released.as_ref().is_some_and(|released| released.view.head().size.0 < end) {
                 return (ticket, Err(WriteError::NotSigned));
             }
             (ticket, Ok(Acknowledged { placements, released: released.clone() }))
