@@ -3,6 +3,7 @@
 mod alarm;
 mod catch_up;
 mod deliver;
+mod fetch;
 mod filter;
 mod heads;
 mod state;

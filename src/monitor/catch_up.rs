@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logwood_merkle::{CompactRange, Hash, TreeSize};
-use logwood_monitor::failure::Failure;
 use logwood_monitor::follow::{self, Link, SignedHead, Verdict};
 use logwood_note::Evidence;
 
 use super::alarm::{Alarm, Kind};
 use super::deliver::{self, Batch, Delivered};
+use super::fetch::Entries;
 use super::state::Log;
 use super::watch::{View, Watch};
 use crate::failure::VerificationFailed;
@@ -20,12 +20,6 @@ use crate::progress;
 
 /// Entries from which on catching up shows a bar.
 const BAR_ENTRIES: u64 = 10_000;
-
-/// Verified entries, and the leaf hash of each.
-struct Entries {
-    entries: Vec<Bytes>,
-    leaves: Vec<Hash>,
-}
 
 /// Most published heads of a source that are remembered for want of a proof.
 const CONTRADICTED_MAX: usize = 16;
@@ -67,6 +61,7 @@ impl Watch<'_> {
                 self.load_history(at, tree.size(), &known).await;
             }
             if let Some(entries) = self.fetch(&tree, &known).await {
+                self.meet_history(&tree, &entries.leaves, &known).await;
                 has_advanced |= self.deliver(log, &entries).await?;
             }
             let Log { tree, known } = &self.state.logs[log];
@@ -77,54 +72,6 @@ impl Watch<'_> {
             }
         }
         Ok(has_advanced)
-    }
-
-    /// The next entries of a log that are in the tree of its known head, from the first source that has them.
-    async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Entries> {
-        let is_of_log = |view: &View| view.source.has_entries() && view.is_of(&known.origin);
-        let lags = |view: &View| view.seen.as_ref().is_some_and(|seen| seen.head.size < known.head.size);
-        let order: Vec<_> = (0..self.views.len()).filter(|&at| is_of_log(&self.views[at])).collect();
-        // Those whose own head promises the entries come first. The others need not have them.
-        let (lagging, promising): (Vec<_>, Vec<_>) = order.into_iter().partition(|&at| lags(&self.views[at]));
-        for at in promising.into_iter().chain(lagging) {
-            match self.fetch_from(at, tree, known).await {
-                Ok(entries) => {
-                    self.meet_history(tree, &entries.leaves, known).await;
-                    return Some(entries);
-                }
-                Err((kind, _)) if kind == Kind::Unreachable && lags(&self.views[at]) => {}
-                Err((kind, failure)) => self.failed(at, &failure, kind).await,
-            }
-        }
-        None
-    }
-
-    async fn fetch_from(
-        &self,
-        index: usize,
-        tree: &CompactRange,
-        known: &SignedHead,
-    ) -> Result<Entries, (Kind, Failure)> {
-        let source = &self.views[index].source;
-        let (first, size) = (tree.size().0, known.head.size);
-        let answer = |failure: Failure| (Kind::Unreachable, failure);
-        let entries = source.entries(first, size.0, size).await.map_err(answer)?;
-        let end = TreeSize(first + entries.len() as u64);
-        let proof = source.consistency(end, size).await.map_err(answer)?;
-        let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
-        match follow::extend(tree, leaves.iter().copied(), &known.head, &proof) {
-            Ok(_) => Ok(Entries { entries, leaves }),
-            Err(error) => {
-                source.distrust();
-                let promised = source.leaves(first, size).await.unwrap_or_default();
-                let differs = leaves.iter().zip(&promised).position(|(leaf, promised)| leaf != promised);
-                let reason = match differs {
-                    Some(offset) => format!("entry {} does not hash to its leaf; {error}", first + offset as u64),
-                    None => error.to_string(),
-                };
-                Err((Kind::BadEntry, Failure::wrong("entries", reason)))
-            }
-        }
     }
 
     /// Delivers verified entries in batches, each followed by the state. Whether all went well.

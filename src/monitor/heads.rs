@@ -17,7 +17,7 @@ use crate::failure::VerificationFailed;
 const AHEAD_MAX: Duration = Duration::from_secs(15);
 
 /// Whether two heads are of one history.
-enum Outcome {
+pub(super) enum Outcome {
     Agree,
     /// The log signed both, and here is the proof that it must not have.
     Forked(Evidence),
@@ -204,7 +204,7 @@ impl Watch<'_> {
 
     /// Whether `known` and `head` are of one history: at once, or by asking one source after the other for the proof,
     /// the one that shows the larger head first.
-    async fn tie(&self, index: usize, known: &SignedHead, head: &SignedHead) -> Outcome {
+    pub(super) async fn tie(&self, index: usize, known: &SignedHead, head: &SignedHead) -> Outcome {
         match follow::relate(known, head) {
             Relation::Agree => return Outcome::Agree,
             Relation::Differ(evidence) => return Outcome::Forked(evidence),

@@ -34,6 +34,14 @@ pub(crate) fn grown_fork(_: &World) -> Lie {
     Lie::of(View::Grown)
 }
 
+pub(crate) fn entries_of_fork(_: &World) -> Lie {
+    Lie::default().routed(|rpc| if rpc == "ReadEntries" { View::Rewritten } else { View::Honest })
+}
+
+pub(crate) fn entries_of_grown_fork(_: &World) -> Lie {
+    Lie::default().routed(|rpc| if rpc == "ReadEntries" { View::Grown } else { View::Honest })
+}
+
 pub(crate) fn rollback(_: &World) -> Lie {
     Lie::of(View::Older)
 }

@@ -5,17 +5,24 @@
 
 use bytes::Bytes;
 use logwood_client::TlsOptions;
-use logwood_merkle::{CompactRange, Hash, TreeSize};
+use logwood_merkle::{CompactRange, Hash, LeafIndex, TreeSize};
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_proto::{FieldError, PAGE_ENTRIES_MAX, hashes, range_proof, v1};
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::claim::Claim;
 use crate::failure::{Failure, Problem};
 
 /// Most hashes of a proof: both sides of a range in a tree of 2^64 leaves.
 const PROOF_HASHES_MAX: usize = 128;
+
+/// Most claims that are kept of one answer: a message of a server of ours has 256 KiB, and 256 entries have 16 MiB.
+const CLAIMS_MAX: usize = 64;
+
+/// Longest note of a claim, in bytes: twenty post-quantum signatures.
+const CLAIM_NOTE_BYTES_MAX: usize = 64 * 1024;
 
 /// A log on a server.
 #[derive(Debug)]
@@ -82,30 +89,33 @@ impl Server {
         Ok((heads.into_iter().map(|head| head.checkpoint).collect(), next_size))
     }
 
-    /// The entries `first..end`, or fewer from `first` on: whole answers up to one that reaches the end.
+    /// The entries `first..end`, and what the server says of them.
     ///
     /// * `end` - at most 256 above `first`, which bounds the memory by 16 MiB.
     ///
     /// # Errors
     ///
     /// [`Failure`] if they cannot be had, or others come.
-    pub async fn entries(&self, first: u64, end: u64) -> Result<Vec<Bytes>, Failure> {
+    pub async fn entries(&self, first: u64, end: u64) -> Result<(Vec<Bytes>, Vec<Claim>), Failure> {
         const RPC: &str = "ReadEntries";
         let log = self.log.clone();
         let request = v1::ReadEntriesRequest { log, first_index: first, end_index: end, follow: false, known_size: 0 };
         let answer = self.rpc().await?.read_entries(request).await.map_err(|status| refused(RPC, &status))?;
-        let (mut stream, mut entries) = (answer.into_inner(), Vec::new());
+        let (mut stream, mut entries, mut claims) = (answer.into_inner(), Vec::new(), Vec::new());
         loop {
             let next = first + entries.len() as u64;
             if next == end {
-                return Ok(entries);
+                return Ok((entries, claims));
             }
             let message = stream.message().await.map_err(|status| refused(RPC, &status))?;
-            let Some(v1::ReadEntriesResponse { first_index, entries: more, .. }) = message else {
+            let Some(v1::ReadEntriesResponse { first_index, entries: more, head, range_proof }) = message else {
                 return Err(Failure::wrong(RPC, format!("the entries end before {next}, and {end} were to be had")));
             };
             if first_index != next || more.is_empty() || more.len() as u64 > end - next {
                 return Err(Failure::wrong(RPC, format!("entries from {next} on were due, the server sent others")));
+            }
+            if claims.len() < CLAIMS_MAX {
+                claims.extend(claim(first_index, more.len(), head, range_proof));
             }
             entries.extend(more);
         }
@@ -124,6 +134,19 @@ impl Server {
         let request = v1::GetConsistencyProofRequest { log: self.log.clone(), old_size: old.0, new_size: new.0 };
         let answer = self.rpc().await?.get_consistency_proof(request).await.map_err(|status| refused(RPC, &status))?;
         proof(RPC, hashes("consistency", &answer.into_inner().consistency))
+    }
+
+    /// The inclusion proof (RFC 6962 §2.1.1) of the entry at `index`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had.
+    pub async fn inclusion(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Hash>, Failure> {
+        const RPC: &str = "GetInclusionProof";
+        let by = Some(v1::get_inclusion_proof_request::By::Index(index.0));
+        let request = v1::GetInclusionProofRequest { log: self.log.clone(), by, size: size.0, known_size: 0 };
+        let answer = self.rpc().await?.get_inclusion_proof(request).await.map_err(|status| refused(RPC, &status))?;
+        proof(RPC, hashes("inclusion", &answer.into_inner().inclusion))
     }
 
     /// The compact range of the first `size` leaves in the tree of `new` leaves: what is left of leaf `size` in the
@@ -152,6 +175,15 @@ impl Server {
         };
         self.rpc.get_or_try_init(connect).await.cloned()
     }
+}
+
+/// What an answer says of its entries, if it says anything that could be true.
+fn claim(first: u64, count: usize, head: Option<v1::SignedTreeHead>, proof: Option<v1::RangeProof>) -> Option<Claim> {
+    let note = head?.checkpoint;
+    let proof = range_proof(&proof?).ok()?;
+    let is_short = note.len() <= CLAIM_NOTE_BYTES_MAX && proof.left.len() + proof.right.len() <= PROOF_HASHES_MAX;
+    // A copy, since the note is a part of the whole message.
+    is_short.then(|| Claim { note: Bytes::copy_from_slice(&note), first, count, proof })
 }
 
 fn proof(rpc: &str, hashes: Result<Vec<Hash>, FieldError>) -> Result<Vec<Hash>, Failure> {

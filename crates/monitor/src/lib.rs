@@ -1,7 +1,7 @@
 //! Who watches logs.
 //!
 //! * [`follow`] is the monitor's judgement: which heads are of one history, which entries are in it, and what proves a
-//!   fault. A [`source`] is where it gets them from: [`tiles`] over HTTP, or a server over [`grpc`].
+//!   fault. A [`claim`] is what a server says of the entries that it sends. A [`source`] is where it gets them from: [`tiles`] over HTTP, or a server over [`grpc`].
 //!   [`status`] is what a running monitor tells of itself.
 //! * [`witness`] cosigns the checkpoints of logs that only ever grew, by C2SP tlog-witness.
 //!
@@ -13,6 +13,7 @@
     reason = "an `expect` states a local invariant; a panic that a caller can cause is documented"
 )]
 
+pub mod claim;
 mod connections;
 pub mod failure;
 pub mod follow;

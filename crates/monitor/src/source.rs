@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use logwood_client::TlsOptions;
-use logwood_merkle::{CompactRange, Hash, TileId, TreeSize};
+use logwood_merkle::{CompactRange, Hash, LeafIndex, TileId, TreeSize};
 use logwood_note::{Seal, origin_path};
 use reqwest::Url;
 use thiserror::Error;
 
+use crate::claim::Claim;
 use crate::failure::Failure;
 use crate::follow::Link;
 use crate::tiles::{FULL, SetUpError, World};
@@ -132,14 +133,14 @@ impl Source {
         Some(self.within(PROOF_DEADLINE, "history", server.history(from)).await)
     }
 
-    /// The entries from `first` on, to `end` or the end of their bundle: at most 256.
+    /// The entries from `first` on, to `end` or the end of their bundle: at most 256. And what the source says of them.
     ///
     /// * `size` - of a signed tree that holds them.
     ///
     /// # Errors
     ///
     /// [`Failure`] if they cannot be had within five minutes.
-    pub async fn entries(&self, first: u64, end: u64, size: TreeSize) -> Result<Vec<Bytes>, Failure> {
+    pub async fn entries(&self, first: u64, end: u64, size: TreeSize) -> Result<(Vec<Bytes>, Vec<Claim>), Failure> {
         let bundle = first / u64::from(FULL);
         let end = end.min((bundle + 1) * u64::from(FULL));
         let answer = async {
@@ -149,7 +150,8 @@ impl Source {
                     let mut entries = source.bundle(bundle, width).await?;
                     let offset = |index: u64| usize::try_from(index - bundle * u64::from(FULL)).expect("at most 256");
                     entries.truncate(offset(end));
-                    Ok(entries.split_off(offset(first)))
+                    // What its checkpoint says of them, the caller asks for by itself.
+                    Ok((entries.split_off(offset(first)), Vec::new()))
                 }
                 Kind::Server(server) => server.entries(first, end).await,
                 Kind::Witness(_) => Err(only_heads()),
@@ -172,6 +174,22 @@ impl Source {
             }
         };
         self.within(PROOF_DEADLINE, "consistency proof", answer).await
+    }
+
+    /// The inclusion proof of the entry at `index` in the tree of `size` leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be had within a minute.
+    pub async fn inclusion(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Hash>, Failure> {
+        let answer = async {
+            match &self.kind {
+                Kind::Tiles(source) => source.inclusion(index, size).await,
+                Kind::Server(server) => server.inclusion(index, size).await,
+                Kind::Witness(_) => Err(only_heads()),
+            }
+        };
+        self.within(PROOF_DEADLINE, "inclusion proof", answer).await
     }
 
     /// What the tree of `new` leaves begins with, and the proof of it. Without the first, which only tells more if the

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use logwood_merkle::{CompactRange, Hash, NodeId, TileId, TileNodes, TreeSize, plan};
+use logwood_merkle::{CompactRange, Hash, LeafIndex, NodeId, TileId, TileNodes, TreeSize, plan};
 use parking_lot::Mutex;
 
 use super::Source;
@@ -30,6 +30,19 @@ impl Source {
     pub async fn consistency(&self, old: TreeSize, new: TreeSize) -> Result<Vec<Hash>, Failure> {
         let Ok(plan) = plan::consistency(old, new) else { return Ok(Vec::new()) };
         let nodes = self.nodes(plan.nodes(), new).await?;
+        Ok(plan.assemble(&nodes).expect("one hash for each node"))
+    }
+
+    /// The inclusion proof (RFC 6962 §2.1.1) of the leaf at `index`, not verified. Empty if the tree has no such leaf.
+    ///
+    /// * `size` - of a signed tree.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if a tile cannot be had.
+    pub async fn inclusion(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Hash>, Failure> {
+        let Ok(plan) = plan::inclusion(index, size) else { return Ok(Vec::new()) };
+        let nodes = self.nodes(plan.nodes(), size).await?;
         Ok(plan.assemble(&nodes).expect("one hash for each node"))
     }
 
