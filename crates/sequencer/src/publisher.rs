@@ -4,28 +4,32 @@
 //!
 //! 1. **take** - a log's newest signed head and the time, at most once an interval, and only if the log grew.
 //! 2. **prepare** - the driver adds the log's own cosignature, and reads what may be thinned.
-//! 3. **ask** - the witnesses, if the log has any: until there is a quorum or the deadline has passed.
-//! 4. **store** - the head enters the history, and the heads that it thins leave, in one round for all logs.
+//! 3. **store** - the head enters the history, and the heads that it thins leave, in one round for all logs.
+//! 4. **ask** - the witnesses, if the log has any: until there is a quorum or the deadline has passed. What they say is
+//!    stored with the head.
 //! 5. **anchor** - the heads are written to the anchor, one sync for all logs.
 //! 6. **serve** - only now may somebody see the head, and watchers are told.
 //!
 //! ```text
-//!                 tick           Prepared         Asked          Stored             Anchored
-//!   Idle(grown) ──────> Preparing ──────> Asking ──────> Ready ──> Storing ──> Stored ──> Anchoring ──> Serve, Idle
-//!        ^                  │                                         │         ^           │
-//!        └─ refused, retry ─┴───────── not stored, retry ─────────────┘         └─ not anchored, retry
+//!                 tick           Prepared                        Anchored
+//!   Idle(grown) ──────> Preparing ──────> Ready ──> Storing ──> Stored ──> Anchoring ──> Serve, Idle
+//!        ^                  │               ^         │ │         ^           │
+//!        │                  │               └─ Asking <─┘         └───────────┤
+//!        └─ refused, retry ─┴──── not stored, retry ──┘              not anchored, retry
 //!
 //!                  Cosigned          Amended
 //!   Idle(served) ─────────> Amending ──────> Ready ──> Storing ──> Serve, Idle
 //! ```
 //!
-//! A log that a crash left between 4 and 5 comes back as stored and not anchored: it goes on from there. So whatever
-//! was served is in the history and in the anchor, and a log that does not grow writes nothing. Renewals of a head's
-//! signatures take the same way; they need no anchor. Cosignatures that come later are added to the head that they are
+//! A log that a crash left between 3 and 5 comes back as stored and not anchored: it goes on from there. So whatever a
+//! witness saw is in the history, which is what the log shows its witnesses after a start; whatever was served is in the
+//! history and in the anchor; and a log that does not grow writes nothing. Renewals of a head's signatures are stored once,
+//! after the witnesses were asked, and need no anchor. Cosignatures that come later are added to the head that they are
 //! of, however old it is, once that head was served: the stored head is read, and written with them.
 //!
 //! The driver calls [`Publisher::handle`] for what happened and [`Publisher::poll`] for what to do next.
 
+mod log;
 mod machine;
 pub mod note;
 mod thinning;
@@ -85,7 +89,7 @@ pub enum Event {
         log: LogNumber,
         /// Its signatures tell their age (0x06, witnesses), so they are renewed.
         renews: bool,
-        /// It has witnesses, who are asked before a head is stored.
+        /// It has witnesses, who are asked before a head is anchored.
         asks: bool,
         /// The newest head of its history.
         stored: Option<PublishedHead>,
@@ -196,7 +200,7 @@ pub enum Action {
         /// Where the pages begin that thinning needs.
         history: [Option<u64>; 2],
     },
-    /// Ask the witnesses to cosign this head, for no longer than the deadline.
+    /// Ask the witnesses to cosign this head of the history, for no longer than the deadline.
     Ask {
         /// Of which log.
         log: LogNumber,

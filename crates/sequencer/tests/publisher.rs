@@ -304,6 +304,8 @@ impl World {
             }
             Action::Ask { log, head } => {
                 assert_eq!(log, ASKS, "the others have no witnesses");
+                let stored = self.history.get(&(log, head.head.size.0));
+                assert_eq!(stored.map(|stored| stored.head), Some(head.head), "stored before a witness sees it");
                 self.asking.push_back(head.head);
             }
             Action::Amend { log, head, signatures } => {
@@ -570,6 +572,46 @@ fn witnesses_who_do_not_answer_hold_back_no_other_log() {
     world.happen(&Happening::CosignLate);
     world.happen(&Happening::Finish(Outcome::Done));
     assert_eq!(world.served[&ASKS].signatures.len(), 2, "which is added when it comes");
+}
+
+#[test]
+fn a_crash_while_witnesses_are_asked_leaves_their_head_in_the_history() {
+    let mut world = published();
+    world.happen(&Happening::Grow(ASKS.0, 5));
+    world.happen(&Happening::Pass(INTERVAL_MS, 0));
+    world.happen(&Happening::Finish(Outcome::Done));
+    assert_eq!(world.asking, [head(5)]);
+    assert_eq!(world.served[&ASKS].head.size.0, 0);
+    world.happen(&Happening::Crash { stored: false, anchored: false });
+    assert!(world.history.contains_key(&(ASKS, 5)), "what a witness may have cosigned is known");
+    world.happen(&Happening::Finish(Outcome::Done));
+    assert_eq!(world.served[&ASKS].head.size.0, 5);
+}
+
+#[test]
+fn a_renewal_is_stored_once_with_what_the_witnesses_say() {
+    let now = |elapsed_ms| Now { posix_ms: 1, elapsed_ms };
+    let mut publisher = Publisher::new(PublisherSettings { interval_ms: INTERVAL_MS, refresh_ms: REFRESH_MS });
+    let stored = PublishedHead { head: head(1), time_ms: 1, signatures: vec![signature("log", 1)] };
+    let anchored = Some(head(1));
+    let loaded = Event::Loaded { log: ASKS, renews: true, asks: true, stored: Some(stored), anchored };
+    publisher.handle(loaded, now(0));
+    publisher.handle(Event::Released { log: ASKS, head: head(1), signature: signature("log", 1) }, now(0));
+    assert_eq!(publisher.poll(now(0)), [], "it is fresh");
+    assert!(matches!(&publisher.poll(now(REFRESH_MS))[..], [Action::Prepare { .. }]));
+    let history = [Vec::new(), Vec::new()];
+    publisher
+        .handle(Event::Prepared { log: ASKS, signatures: vec![signature("log time", 2)], history }, now(REFRESH_MS));
+    let asked = publisher.poll(now(REFRESH_MS));
+    assert!(matches!(&asked[..], [Action::Ask { head: asked, .. }] if asked.head == head(1)), "{asked:?}");
+    let signatures = vec![signature("witness", 3)];
+    publisher.handle(Event::Asked { log: ASKS, head: head(1), signatures }, now(REFRESH_MS));
+    let stored = publisher.poll(now(REFRESH_MS));
+    let [Action::Store { batch, publications }] = &stored[..] else { panic!("{stored:?}") };
+    assert_eq!(publications[0].head.signatures.len(), 3);
+    publisher.handle(Event::Stored { batch: *batch }, now(REFRESH_MS));
+    let served = publisher.poll(now(REFRESH_MS));
+    assert!(matches!(&served[..], [Action::Serve { .. }]), "it is in the anchor: {served:?}");
 }
 
 #[test]

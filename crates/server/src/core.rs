@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use logwood_merkle::{Hash, TreeSize};
+use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_note::{LogName, Seal};
 use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
@@ -132,8 +132,25 @@ impl Core {
     /// The size of the newest published head of a log that need not be in memory.
     pub(crate) fn published_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
         let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
-        let anchored = self.shared.anchor.head(&record.settings.name);
-        Ok(newest.filter(|head| may_be_seen(head, anchored)).map_or(TreeSize(0), |head| head.head.size))
+        let seen = Self::seen(store, record.number, newest.as_ref(), self.shared.anchor.head(&record.settings.name))?;
+        Ok(seen.map_or(TreeSize(0), |head| head.head.size))
+    }
+
+    /// The newest head of the history that may be seen. What is newer was being published when the process ended.
+    ///
+    /// * `newest` - the newest of all.
+    fn seen(
+        store: &dyn LogStore,
+        log: LogNumber,
+        newest: Option<&PublishedHead>,
+        anchored: Option<TreeHead>,
+    ) -> Result<Option<PublishedHead>, Status> {
+        let (Some(newest), Some(anchored)) = (newest, anchored) else { return Ok(None) };
+        if may_be_seen(newest, Some(anchored)) {
+            return Ok(Some(newest.clone()));
+        }
+        let below = HeadQuery::Below(anchored.size.0.saturating_add(1));
+        Ok(store.heads(log, below, 1).map_err(status::read)?.pop())
     }
 
     fn handle(
@@ -174,8 +191,8 @@ impl Core {
                 return Err(status::precondition(Reason::RollbackGuard, "the log has no head that may be shown"));
             }
         };
-        // The publisher anchors it, and shows it then.
-        let published = published.filter(|_| stored.as_ref().is_some_and(|stored| may_be_seen(stored, anchored)));
+        let seen = Self::seen(store, record.number, stored.as_ref(), anchored)?;
+        let published = seen.as_ref().map(show).transpose()?;
         let witnessed = Self::witnessed(store, record.number, (watched.as_deref(), published.as_deref()))?;
         let witnessed = witnessed.as_ref().map(show).transpose()?;
         let acknowledge = self.publishing.acknowledge(&record.settings.name);
@@ -254,7 +271,7 @@ impl Core {
         }
     }
 
-    /// The log's signer, which remembers the largest head of the history, the anchor, its witnesses and this process.
+    /// The log's signer, which remembers the largest head of the history, the anchor and this process.
     /// `None` without its key files.
     fn signer(
         &self,
@@ -270,12 +287,11 @@ impl Core {
         // A log whose keys are not all there, or are others, is not signed for.
         let keys = keys.filter(|keys| keys.vkeys() == record.settings.vkeys);
         let guard = watched.map(|watched| Arc::clone(&watched.guard));
-        let witnessed = guard.as_ref().and_then(|guard| guard.known());
         let signer = keys.map(|keys| Signer::new(keys, guard));
         if let Some(signer) = &signer {
             let published = published.map(|published| published.head);
             let anchored = self.shared.anchor.head(name);
-            let known = [published, anchored, self.shared.registry.last_signed(record.number), witnessed];
+            let known = [published, anchored, self.shared.registry.last_signed(record.number)];
             known.into_iter().flatten().for_each(|head| signer.remember(head));
         }
         Ok(signer)

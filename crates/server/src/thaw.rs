@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logwood_merkle::TreeHead;
-use logwood_note::{Checkpoint, SignedNote, VerifierKey, assemble_note};
+use logwood_note::{Checkpoint, SignedNote, VerifierKey};
 use logwood_proto::Reason;
 use logwood_sequencer::LogView;
 use logwood_store::{LogQuery, LogStore};
@@ -35,7 +35,7 @@ pub(crate) fn check(core: &Core, log: &Arc<LogHandle>, notes: &[Bytes]) -> Resul
     let mut signed = Vec::new();
     for (place, note) in notes.iter().enumerate() {
         let opened = open(note, &keys, &log.settings.origin);
-        let (head, _) = opened.map_err(|problem| status::invalid("checkpoints", problem))?;
+        let head = opened.map_err(|problem| status::invalid("checkpoints", problem))?;
         signed.push((format!("checkpoint {}", place + 1), head));
     }
     signed.extend(core.shared.anchor.head(name).map(|head| ("the anchor".to_owned(), head)));
@@ -84,16 +84,15 @@ fn anchored(core: &Core, log: &Arc<LogHandle>, head: TreeHead) -> Result<Arc<Log
     core.log(name)
 }
 
-/// The head that a checkpoint of this log says, if one of its keys signed it, and the note with these signatures alone.
-pub(crate) fn open(note: &[u8], keys: &[VerifierKey], origin: &str) -> Result<(TreeHead, SignedNote), String> {
+/// The head that a checkpoint of this log says, if one of its keys signed it.
+fn open(note: &[u8], keys: &[VerifierKey], origin: &str) -> Result<TreeHead, String> {
     let note = SignedNote::parse(note).map_err(|error| error.to_string())?;
     let checkpoint = Checkpoint::parse_text(note.text()).map_err(|error| error.to_string())?;
     if checkpoint.origin != origin {
         return Err(format!("a checkpoint is of {}, the log is {origin}", checkpoint.origin));
     }
-    let lines: Vec<_> = note.verify(keys).map_err(|error| error.to_string())?.into_iter().cloned().collect();
-    let own = assemble_note(note.text(), &lines).and_then(|own| SignedNote::parse(&own));
-    Ok((checkpoint.head, own.map_err(|error| error.to_string())?))
+    note.verify(keys).map_err(|error| error.to_string())?;
+    Ok(checkpoint.head)
 }
 
 /// Whether the stored log begins with the tree of `signed`.

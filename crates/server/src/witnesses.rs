@@ -12,7 +12,6 @@
 //! process. It holds back nothing: rounds are signed and acknowledged without it.
 
 mod guard;
-mod known;
 mod options;
 mod sender;
 mod task;

@@ -1,18 +1,15 @@
-//! The state machine: what each log waits for, and what is written together.
+//! The state machine: which logs are due, and what is written together.
 
 use std::collections::BTreeMap;
 
-use logwood_merkle::{TreeHead, TreeSize};
-use logwood_store::{HeadSignature, LogNumber, PublishedHead};
+use logwood_merkle::TreeHead;
+use logwood_store::{LogNumber, PublishedHead};
 
-use super::{Action, BatchId, Event, HeadTime, Now, Publication, PublisherSettings, Step, Thinning, may_be_seen, note};
+use super::log::{Log, Phase};
+use super::{Action, BatchId, Event, Now, Publication, PublisherSettings, Step, Thinning, may_be_seen};
 
 /// Most heads of one batch. With four post-quantum signatures each, that is 10 MiB of a round.
 pub const BATCH_HEADS_MAX: usize = 1_024;
-
-/// Most heads of one log that late cosignatures wait for. Beyond that those of the oldest are dropped: a later head has
-/// been cosigned meanwhile, which says as much.
-const LATE_HEADS_MAX: usize = 64;
 
 /// Longest wait between two attempts after failures, in milliseconds.
 const RETRY_MS_MAX: u64 = 30_000;
@@ -36,52 +33,6 @@ pub struct Publisher {
 struct Batch {
     id: BatchId,
     logs: Vec<LogNumber>,
-}
-
-#[derive(Debug)]
-struct Log {
-    renews: bool,
-    /// Has witnesses.
-    asks: bool,
-    /// The newest signed head, and its signature.
-    released: Option<(TreeHead, HeadSignature)>,
-    /// The newest head that may be seen.
-    served: Option<TreeHead>,
-    phase: Phase,
-    thinning: Thinning,
-    /// The time of the head taken last: time does not go back in a history, whatever the clock does.
-    taken_posix_ms: u64,
-    /// When the log was last published or loaded.
-    published_ms: u64,
-    /// Failures in a row, and when the next attempt may be made.
-    failures: u32,
-    retry_ms: u64,
-    /// Somebody waits.
-    wanted: bool,
-    /// Cosignatures that came late, by the size of the head that they are of.
-    late: BTreeMap<TreeSize, (TreeHead, Vec<HeadSignature>)>,
-    /// Those that are being added to their head.
-    amending: Option<(TreeHead, Vec<HeadSignature>)>,
-}
-
-/// How far a publication has come.
-#[derive(Debug)]
-enum Phase {
-    Idle,
-    Preparing {
-        head: TreeHead,
-        time_ms: u64,
-        signature: HeadSignature,
-    },
-    /// The witnesses are asked.
-    Asking(Publication),
-    /// Late cosignatures are added to a head that was served before.
-    Amending,
-    Ready(Publication),
-    Storing(PublishedHead),
-    /// In the history, not in the anchor.
-    Stored(PublishedHead),
-    Anchoring(PublishedHead),
 }
 
 impl Publisher {
@@ -207,21 +158,8 @@ impl Publisher {
         anchored: Option<TreeHead>,
         now: Now,
     ) {
-        let mut log = Log {
-            renews,
-            asks,
-            released: None,
-            served: None,
-            phase: Phase::Idle,
-            thinning: Thinning::default(),
-            taken_posix_ms: stored.as_ref().map_or(0, |stored| stored.time_ms),
-            published_ms: now.elapsed_ms,
-            failures: 0,
-            retry_ms: 0,
-            wanted: false,
-            late: BTreeMap::new(),
-            amending: None,
-        };
+        let taken_posix_ms = stored.as_ref().map_or(0, |stored| stored.time_ms);
+        let mut log = Log::new((renews, asks), taken_posix_ms, now);
         if let Some(stored) = stored {
             if may_be_seen(&stored, anchored) {
                 log.served = Some(stored.head);
@@ -256,7 +194,7 @@ impl Publisher {
         }
     }
 
-    /// Step 4, for every log that is ready; once no log of this tick is still being prepared, so that all go together.
+    /// Step 3, or 4 with its cosignatures, for every log that is ready; once no log of this tick is still being prepared, so that all go together.
     fn store(&mut self) {
         if self.storing.is_some() || self.logs.values().any(|log| matches!(log.phase, Phase::Preparing { .. })) {
             return;
@@ -266,9 +204,7 @@ impl Publisher {
             if publications.len() == BATCH_HEADS_MAX {
                 break;
             }
-            if let Phase::Ready(publication) = &log.phase {
-                let publication = publication.clone();
-                log.phase = Phase::Storing(publication.head.clone());
+            if let Some(publication) = log.store() {
                 publications.push(publication);
                 logs.push(number);
             }
@@ -304,9 +240,11 @@ impl Publisher {
 
     fn stored(&mut self, number: LogNumber, now: Now) {
         let Some(log) = self.logs.get_mut(&number) else { return };
-        let Phase::Storing(head) = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
-        // Renewed or amended: it is in the anchor.
-        if log.was_served(head.head) {
+        let Phase::Storing { head, then_ask } = std::mem::replace(&mut log.phase, Phase::Idle) else { return };
+        if then_ask {
+            self.actions.push(log.ask(Publication { log: number, head, thinned: Vec::new() }));
+        } else if log.was_served(head.head) {
+            // Renewed or amended: it is in the anchor.
             self.serve(number, head, now);
         } else {
             log.phase = Phase::Stored(head);
@@ -355,8 +293,8 @@ impl Publisher {
             | Phase::Preparing { .. }
             | Phase::Asking(_)
             | Phase::Amending
-            | Phase::Ready(_)
-            | Phase::Storing(_) => Phase::Idle,
+            | Phase::Ready { .. }
+            | Phase::Storing { .. } => Phase::Idle,
         };
         if let Some((head, signatures)) = log.amending.take() {
             log.is_late(head, signatures);
@@ -383,103 +321,5 @@ impl Batch {
     /// The logs of the batch in flight, if it is this one; it is over then.
     fn end(in_flight: &mut Option<Self>, id: BatchId) -> Vec<LogNumber> {
         in_flight.take_if(|batch| batch.id == id).map(|batch| batch.logs).unwrap_or_default()
-    }
-}
-
-impl Log {
-    /// Whether there is a signed head that is not published.
-    fn has_grown(&self) -> bool {
-        let served = self.served.map(|served| served.size);
-        self.released.as_ref().is_some_and(|(head, _)| served.is_none_or(|served| head.size > served))
-    }
-
-    /// Whether a head of this size was served, so that it is in the anchor.
-    fn was_served(&self, head: TreeHead) -> bool {
-        self.served.is_some_and(|served| served.size >= head.size)
-    }
-
-    /// Whether the newest head's signatures should be renewed.
-    fn is_stale(&self, refresh_ms: u64, now: Now) -> bool {
-        self.renews && refresh_ms > 0 && self.released.is_some() && now.elapsed_ms >= self.published_ms + refresh_ms
-    }
-
-    fn take(&mut self, number: LogNumber, now: Now) -> Option<Action> {
-        if !matches!(self.phase, Phase::Idle) {
-            return None;
-        }
-        let (head, signature) = self.released.clone()?;
-        self.taken_posix_ms = self.taken_posix_ms.max(now.posix_ms);
-        let time_ms = self.taken_posix_ms;
-        let history = self.thinning.wanted(time_ms);
-        self.phase = Phase::Preparing { head, time_ms, signature };
-        Some(Action::Prepare { log: number, head, time_ms, history })
-    }
-
-    /// Step 3, if the log has witnesses.
-    fn prepared(
-        &mut self,
-        number: LogNumber,
-        signatures: Vec<HeadSignature>,
-        history: &[Vec<HeadTime>; 2],
-    ) -> Option<Action> {
-        let Phase::Preparing { head, time_ms, signature } = std::mem::replace(&mut self.phase, Phase::Idle) else {
-            return None;
-        };
-        let TreeSize(newest) = head.size;
-        let thinned = self.thinning.thin(history, newest, time_ms);
-        let signatures = [vec![signature], signatures].concat();
-        let head = PublishedHead { head, time_ms, signatures };
-        let publication = Publication { log: number, head: head.clone(), thinned };
-        if !self.asks {
-            self.phase = Phase::Ready(publication);
-            return None;
-        }
-        self.phase = Phase::Asking(publication);
-        Some(Action::Ask { log: number, head })
-    }
-
-    fn asked(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Asking(mut publication) if publication.head.head == head => {
-                note::merge(&mut publication.head.signatures, signatures);
-                self.phase = Phase::Ready(publication);
-            }
-            // An answer to what was asked before a reload: its cosignatures are good all the same.
-            other => {
-                self.phase = other;
-                self.is_late(head, signatures);
-            }
-        }
-    }
-
-    /// Keeps cosignatures for a head until it is served and they can be added to it.
-    fn is_late(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
-        if signatures.is_empty() {
-            return;
-        }
-        let (_, known) = self.late.entry(head.size).or_insert((head, Vec::new()));
-        note::merge(known, signatures);
-        if self.late.len() > LATE_HEADS_MAX {
-            self.late.pop_first();
-        }
-    }
-
-    fn amend(&mut self, number: LogNumber) -> Option<Action> {
-        if !matches!(self.phase, Phase::Idle) {
-            return None;
-        }
-        let served = self.served?;
-        let (head, signatures) = self.late.first_entry().filter(|late| *late.key() <= served.size)?.remove();
-        self.phase = Phase::Amending;
-        self.amending = Some((head, signatures.clone()));
-        Some(Action::Amend { log: number, head, signatures })
-    }
-
-    fn amended(&mut self, number: LogNumber, head: Option<PublishedHead>) {
-        if let Phase::Amending = self.phase {
-            let publication = |head| Phase::Ready(Publication { log: number, head, thinned: Vec::new() });
-            self.phase = head.map_or(Phase::Idle, publication);
-            self.amending.take_if(|_| matches!(self.phase, Phase::Idle));
-        }
     }
 }

@@ -6,7 +6,6 @@
 //!                         └──one knows more of the log──> Refused, for good
 //! ```
 
-use logwood_merkle::TreeHead;
 use parking_lot::Mutex;
 
 /// What the witnesses say.
@@ -23,15 +22,13 @@ pub(crate) enum Verdict {
 /// The verdict on one log, for as long as the process runs.
 pub(crate) struct Guard {
     verdict: Mutex<Verdict>,
-    /// The largest head that a witness showed us and that we had signed before.
-    known: Mutex<Option<TreeHead>>,
 }
 
 impl Guard {
     /// * `asks` - whether the witnesses are asked before the first signature.
     pub(crate) fn new(asks: bool) -> Self {
         let verdict = if asks { Verdict::Asking } else { Verdict::Open };
-        Self { verdict: Mutex::new(verdict), known: Mutex::new(None) }
+        Self { verdict: Mutex::new(verdict) }
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
@@ -64,18 +61,6 @@ impl Guard {
             *verdict = Verdict::Refused(why);
         }
         is_news
-    }
-
-    /// Takes a head that was signed before as the least that may be signed.
-    pub(crate) fn remember(&self, head: TreeHead) {
-        let mut known = self.known.lock();
-        if known.is_none_or(|known| known.size < head.size) {
-            *known = Some(head);
-        }
-    }
-
-    pub(crate) fn known(&self) -> Option<TreeHead> {
-        *self.known.lock()
     }
 }
 

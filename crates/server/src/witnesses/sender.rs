@@ -45,21 +45,16 @@ impl Sender {
 
     /// `POST`: status and body, or why there is no whole answer.
     pub(super) async fn post(&self, url: Url, body: Vec<u8>) -> Result<(u16, Vec<u8>), String> {
-        answer(self.client.post(url).body(body).send().await, ANSWER_BYTES_MAX).await
-    }
-
-    /// `GET`: status and body of at most `bytes_max` bytes, or why there is no whole answer.
-    pub(super) async fn get(&self, url: Url, bytes_max: usize) -> Result<(u16, Vec<u8>), String> {
-        answer(self.client.get(url).send().await, bytes_max).await
+        answer(self.client.post(url).body(body).send().await).await
     }
 }
 
-async fn answer(response: reqwest::Result<Response>, bytes_max: usize) -> Result<(u16, Vec<u8>), String> {
+async fn answer(response: reqwest::Result<Response>) -> Result<(u16, Vec<u8>), String> {
     let mut response = response.map_err(|error| whole(&error))?;
     let (status, mut body) = (response.status().as_u16(), Vec::new());
     while let Some(bytes) = response.chunk().await.map_err(|error| whole(&error))? {
-        if body.len() + bytes.len() > bytes_max {
-            return Err(format!("the answer has more than {bytes_max} bytes"));
+        if body.len() + bytes.len() > ANSWER_BYTES_MAX {
+            return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
         }
         body.extend_from_slice(&bytes);
     }

@@ -16,16 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::guard::Guard;
-use super::known::{self, Known};
 use super::options::endpoint;
 use super::sender::Sender;
 use super::{StartGuard, Watched, Witnesses};
 use crate::clock::now_ms;
 use crate::publisher::ToPublisher;
 use crate::writer::Shared;
-
-/// How long after a failure a witness is asked again for what it cosigned last.
-const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
 
 /// A head for the witnesses.
 pub(super) struct Offer {
@@ -45,8 +41,6 @@ struct Done {
 enum What {
     Proved(Option<(TreeHead, Vec<Hash>)>),
     Answered(Result<(u16, Vec<u8>), String>, Duration),
-    /// What it cosigned last, which is larger than what was offered.
-    Known(Result<Known, String>),
 }
 
 /// Asks the witnesses of one log.
@@ -68,8 +62,6 @@ pub(super) struct Task {
     awaited: Option<(TreeHead, Vec<HeadSignature>)>,
     /// The largest head offered.
     offered: TreeSize,
-    /// Requests for checkpoints that witnesses know and we may not.
-    looking: usize,
     started: Instant,
 }
 
@@ -96,7 +88,6 @@ impl Task {
             doing: JoinSet::new(),
             awaited: None,
             offered: TreeSize(0),
-            looking: 0,
             started: Instant::now(),
         }
     }
@@ -117,7 +108,7 @@ impl Task {
                     None => return,
                 },
                 Some(done) = self.doing.join_next() => match done {
-                    Ok(done) => self.done(done).await,
+                    Ok(done) => self.done(done),
                     Err(error) => tracing::error!(log = self.settings.name, %error, "asking a witness failed: a bug"),
                 },
                 () = tokio::time::sleep_until(wake), if wake_ms.is_some() => {}
@@ -207,9 +198,9 @@ impl Task {
         }
     }
 
-    /// Lets the log sign, unless a witness may know more than we do.
+    /// Lets the log sign once those have been heard that it waits for.
     async fn open(&mut self) {
-        if self.looking == 0 && self.guard.is_asking() && self.has_heard_enough() && self.guard.open() {
+        if self.guard.is_asking() && self.has_heard_enough() && self.guard.open() {
             tracing::info!(log = self.settings.name, "the witnesses know no more of the log than we do: it may sign");
             let _ = self.publisher.send(ToPublisher::Reload(self.settings.name.clone())).await;
         }
@@ -251,7 +242,7 @@ impl Task {
         });
     }
 
-    async fn done(&mut self, Done { witness, what }: Done) {
+    fn done(&mut self, Done { witness, what }: Done) {
         match what {
             What::Proved(Some((from, proof))) => self.handle(Event::Proved { witness, from, proof }),
             What::Proved(None) => self.handle(Event::NotProved { witness }),
@@ -263,62 +254,23 @@ impl Task {
                 tracing::debug!(log = self.settings.name, witness = self.name(witness), problem, "no answer");
                 self.handle(Event::Failed { witness });
             }
-            What::Known(known) => self.known(witness, known).await,
         }
     }
 
-    /// A witness says that it knows more. Of a log that was stopped between asking and storing that is true, and no harm:
-    /// the log's tree holds what the witness cosigned. Whether it does, the checkpoint that the witness serves tells.
-    fn behind(&mut self, witness: WitnessId, why: Behind) {
+    /// A witness knows more than we do. It is asked about no head that is not stored, so that was lost here, or never was.
+    fn behind(&self, witness: WitnessId, why: Behind) {
         match why {
-            Behind::Larger { size } if size <= self.loaded.head().size => {
-                self.looking += 1;
-                self.look_up(witness, Duration::ZERO);
-            }
             Behind::Larger { size } => {
-                let ours = self.offered.max(self.loaded.head().size);
-                self.refuse(witness, &format!("has cosigned {size} entries of this log, which has {ours} here"));
+                let ours = self.offered;
+                self.refuse(
+                    witness,
+                    &format!("has cosigned {size} entries of this log, and the largest head published here has {ours}"),
+                );
             }
             Behind::Other { size } => {
                 self.refuse(witness, &format!("has cosigned another history of this log, at size {size} or before"));
             }
         }
-    }
-
-    /// Reads what the witness cosigned last.
-    fn look_up(&mut self, witness: WitnessId, pause: Duration) {
-        let prefix = self.machine.urls().nth(witness.0).map(<[u8]>::to_vec).unwrap_or_default();
-        let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
-        let (log, view) = ((self.number, self.settings.clone()), self.loaded.clone());
-        self.doing.spawn(async move {
-            tokio::time::sleep(pause).await;
-            let known = known::look_up(&sender, &prefix, (shared, log, view)).await;
-            Done { witness, what: What::Known(known) }
-        });
-    }
-
-    async fn known(&mut self, witness: WitnessId, known: Result<Known, String>) {
-        self.looking -= 1;
-        match known {
-            Ok(Known::Ours { head, checkpoint }) => {
-                self.guard.remember(head);
-                if head.size > self.offered {
-                    self.offered = head.size;
-                    self.handle(Event::Offered { head, checkpoint });
-                }
-            }
-            Ok(Known::Larger { size }) => return self.behind(witness, Behind::Larger { size }),
-            Ok(Known::Other { size }) => return self.behind(witness, Behind::Other { size }),
-            Err(problem) => {
-                // Nothing is signed for the first time before it is known whether that head is ours.
-                self.trouble(witness, format!("it knows a larger head, and does not show it: {problem}"));
-                if self.guard.is_asking() {
-                    self.looking += 1;
-                    self.look_up(witness, LOOK_UP_PAUSE);
-                }
-            }
-        }
-        self.open().await;
     }
 
     /// Nothing is signed any more.
