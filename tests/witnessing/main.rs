@@ -9,6 +9,7 @@ mod process;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::raw::{get, request};
@@ -94,11 +95,12 @@ async fn append(rpc: &mut Rpc, entry: &str, wait: HeadLevel) -> Result<v1::Appen
     rpc.append(request).await.map(tonic::Response::into_inner)
 }
 
-/// Appends, again and again while the log asks its witnesses.
+/// Appends, again and again while the log asks its witnesses; for a minute at most.
 async fn append_at_last(rpc: &mut Rpc, entry: &str, wait: HeadLevel) -> Result<v1::AppendResponse, Status> {
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match append(rpc, entry, wait).await {
-            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {}
             answer => return answer,
         }
     }
