@@ -162,6 +162,27 @@ fn gzip_that_nobody_asked_for_is_decoded_within_the_limits() {
 }
 
 #[test]
+fn gzip_that_does_not_decompress_is_asked_for_once_more_and_then_wrong() {
+    let honest = publish(&entries(600));
+    let zipped = gzip(&honest["tile/entries/001"]);
+    let checksum = zipped.len() - 8;
+    let mut flipped = zipped.clone();
+    flipped[checksum] ^= 1;
+    for corrupt in [honest["tile/entries/001"].clone(), zipped[..checksum].to_vec(), flipped] {
+        let body = corrupt.clone();
+        let served = serve_lie(honest.clone(), "tile/entries/001", move |_| Some(Answer::Gzip(body.clone())));
+        assert_fails(&judge(&served, &[]), 3, "tile/entries/001: ");
+        let once = serve_lie(honest.clone(), "tile/entries/001", move |count| {
+            (count < 2).then(|| Answer::Gzip(corrupt.clone()))
+        });
+        assert_good(&judge(&once, &[]));
+        assert_eq!(once.requests("tile/entries/001"), 2);
+    }
+    let cut = serve_lie(honest, "tile/entries/001", move |_| Some(Answer::CutGzip(zipped[..checksum].to_vec())));
+    assert_fails(&judge(&cut, &[]), 1, "tile/entries/001: no whole answer");
+}
+
+#[test]
 fn an_endless_answer_ends_at_the_limit() {
     let honest = publish(&entries(600));
     for path in ["checkpoint", "tile/0/001", "tile/1/000.p/2", "tile/entries/001", "tile/entries/002.p/88"] {

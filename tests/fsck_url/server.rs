@@ -15,6 +15,8 @@ pub(crate) enum Answer {
     Status(u16),
     /// This much of a body that was said to be longer.
     Cut(Vec<u8>),
+    /// The same, with `Content-Encoding: gzip`.
+    CutGzip(Vec<u8>),
     /// This over and over, until the client has enough.
     Endless(Vec<u8>),
 }
@@ -65,6 +67,7 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str, u32) -> Answer, counts: &
         Answer::Gzip(body) => (sized(body.len(), "content-encoding: gzip\r\n"), body, false),
         Answer::Status(status) => (head(status, "content-length: 0\r\nretry-after: 0\r\n"), Vec::new(), false),
         Answer::Cut(body) => (sized(body.len() + 1, ""), body, false),
+        Answer::CutGzip(body) => (sized(body.len() + 1, "content-encoding: gzip\r\n"), body, false),
         Answer::Endless(body) => (head(200, ""), body, true),
     };
     // A client that has enough, or has seen a lie, goes away: that ends the writing.

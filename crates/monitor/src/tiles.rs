@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 404, 410 | missing: the log does not have what its checkpoint promises |
 //! | bytes that are not what the tree says, or too many of them | wrong |
+//! | bytes that do not decompress | asked once more, then wrong |
 //! | 408, 425, 429, 5xx, no connection, a cut or slow body | asked again, then unavailable |
 //! | anything else | unavailable |
 //!
@@ -13,6 +14,7 @@ mod bundle;
 mod proofs;
 pub mod retry;
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,6 @@ use logwood_note::note::NOTE_BYTES_MAX;
 use logwood_proto::with_causes;
 use reqwest::header::{CONTENT_ENCODING, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
-use thiserror::Error;
 
 use crate::failure::{Failure, Problem};
 use bundle::{BundleCheck, BundleEntries};
@@ -119,7 +120,12 @@ impl Sink for Presence {
 
 /// One attempt that failed.
 enum Attempt {
-    Again { reason: String, retry_after: Option<Duration> },
+    Again {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    /// The whole answer came, and does not decompress: something on the way may have spoilt it.
+    Corrupt(String),
     Over(Problem),
 }
 
@@ -264,22 +270,25 @@ impl Source {
 
     /// Fetches `path` into a new sink, again and again while that may help.
     async fn get<S: Sink>(&self, path: &str, new_sink: impl Fn() -> S) -> Result<S, Failure> {
-        let mut failures = 0;
+        let (mut failures, mut is_corrupt) = (0, false);
         loop {
             let mut sink = new_sink();
-            let problem = match self.attempt(path, &mut sink).await {
+            let (reason, retry_after) = match self.attempt(path, &mut sink).await {
                 Ok(()) => return Ok(sink),
-                Err(Attempt::Over(problem)) => problem,
-                Err(Attempt::Again { reason, retry_after }) => {
-                    failures += 1;
-                    if let Some(wait) = retry::wait(failures, retry_after, self.world.random()) {
-                        self.world.sleep(wait).await;
-                        continue;
-                    }
-                    Problem::Unavailable(format!("{reason} ({failures} attempts): try again later"))
+                Err(Attempt::Over(problem)) => return Err(Failure { path: path.to_owned(), problem }),
+                Err(Attempt::Corrupt(reason)) if is_corrupt => return Err(Failure::wrong(path, reason)),
+                Err(Attempt::Corrupt(reason)) => {
+                    is_corrupt = true;
+                    (reason, None)
                 }
+                Err(Attempt::Again { reason, retry_after }) => (reason, retry_after),
             };
-            return Err(Failure { path: path.to_owned(), problem });
+            failures += 1;
+            let Some(wait) = retry::wait(failures, retry_after, self.world.random()) else {
+                let reason = format!("{reason} ({failures} attempts): try again later");
+                return Err(Failure::unavailable(path, reason));
+            };
+            self.world.sleep(wait).await;
         }
     }
 
@@ -299,7 +308,7 @@ impl Source {
         let wrong = |reason| Attempt::Over(Problem::Wrong(reason));
         loop {
             let chunk = response.chunk().await;
-            let chunk = chunk.map_err(|error| Attempt::Again { reason: whole(&error), retry_after: None })?;
+            let chunk = chunk.map_err(|error| broken_body(&error))?;
             let Some(bytes) = chunk else { return sink.finish().map_err(wrong) };
             if sink.push(&bytes).map_err(wrong)? {
                 return Ok(());
@@ -309,7 +318,7 @@ impl Source {
 }
 
 /// Why a log cannot be asked at all.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetUpError {
     /// The roots to trust are none.
@@ -333,6 +342,19 @@ fn check_status(response: &Response) -> Result<(), Attempt> {
         }
         status => Err(Attempt::Over(Problem::Unavailable(format!("the server answers {status}")))),
     }
+}
+
+/// Whether a body broke on its way, or is no compressed data: `reqwest` calls both an error of decoding, but only behind
+/// the first is one of the connection.
+fn broken_body(error: &reqwest::Error) -> Attempt {
+    if error.is_timeout() || is_of_connection(error) {
+        return Attempt::Again { reason: whole(error), retry_after: None };
+    }
+    Attempt::Corrupt(with_causes("the answer does not decompress", error))
+}
+
+fn is_of_connection(error: &(dyn Error + 'static)) -> bool {
+    error.is::<hyper::Error>() || error.source().is_some_and(is_of_connection)
 }
 
 /// `error` and its causes, without the URL, which the path in front says already.
