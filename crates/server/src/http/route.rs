@@ -51,7 +51,8 @@ impl<'a> Route<'a> {
             return None;
         }
         if path == "/logs" {
-            let after = query.map_or(Some(""), |query| query.strip_prefix("after="));
+            let Some(query) = query else { return Some(Self::Logs { after: "" }) };
+            let after = query.strip_prefix("after=").filter(|name| name.parse::<LogName>().is_ok());
             return after.map(|after| Self::Logs { after });
         }
         if query.is_some() {
@@ -175,7 +176,7 @@ mod tests {
             assert_eq!(Route::parse(path, None), None, "{path}");
         }
         assert_eq!(Route::parse(&format!("/logs/{}/checkpoint", "a".repeat(200)), None), None);
-        for query in ["", "x", "after", "before=a"] {
+        for query in ["", "x", "after", "before=a", "after=", "after=A", "after=a&x=1", "after=a&after=a"] {
             assert_eq!(Route::parse("/logs", Some(query)), None, "{query}");
         }
         assert_eq!(Route::parse("/logs/a/checkpoint", Some("")), None, "a query makes an alias");
