@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
+use logwood_note::Checkpoint;
 use logwood_note::note::NOTE_BYTES_MAX;
-use logwood_note::{Checkpoint, VerifierKey};
 use logwood_server::AnchoredHeads;
 use logwood_store::{LogQuery, LogRecord, LogStore};
 use logwood_store_rocksdb::RocksStore;
@@ -20,26 +20,41 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::failure::{Usage, VerificationFailed};
+use crate::trust::TrustArgs;
 use crate::{anchor, files, output};
 
 /// Logs of one page.
 const PAGE_LOGS: usize = 256;
 
+/// Shown by `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  logwood fsck --vkey KEY logwood-data
+      The data directory of a server that is stopped, as its operator.
+  logwood fsck --vkey KEY --state audit.state https://log.example.com/logs/audit
+      A log at a URL, as anybody: the next run checks what is new, and that nothing old was rewritten.
+  logwood fsck --policy audit.policy --from 1000000 https://log.example.com/logs/audit
+      Also the policy's witnesses must have cosigned the checkpoint. The log has announced that it pruned its first million
+      entries.
+";
+
 /// Re-derives every leaf hash, tile, root and look-up row of a data directory from its entries, and checks every
 /// stored head with its signature. The server must be stopped. Every log is compared with the anchor: a store behind it
-/// is an old copy.
+/// is an old copy. Each log whose key is given with --vkey is judged, and each key must be that of a log that is there.
 ///
 /// With a URL instead, of any tlog-tiles log (as `http://127.0.0.1:7071/logs/default`), fetches all its entries and tiles
-/// over HTTP, and checks them against its checkpoint. Entries that the log has pruned are not checked, and it says so.
+/// over HTTP, and checks them against its checkpoint, which needs the signature of one of the keys given, and with --policy
+/// the quorum of its witnesses.
 ///
-/// Exit status 3: something differs, is damaged or is not there, and the first difference is named. 1: the directory is
-/// missing, in use or cannot be read. A key found with the log itself proves nothing, so --vkey is needed for each log
-/// that shall be judged, and each must be that of a log that is there; one for a URL.
+/// Exit status 3: something differs, is damaged or is not there, and the first difference is named; or the checkpoint does
+/// not satisfy the policy. 1: the directory is missing, in use or cannot be read; the server cannot be asked; or its first
+/// entries are not there, which may be pruned or withheld, and --from has not said which. A key found with the log itself
+/// proves nothing, so there is none by default.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct FsckArgs {
-    /// Verifier key of a log; repeatable. Logs of other keys are not judged.
-    #[arg(long, value_name = "VKEY", required = true, env = "LOGWOOD_VKEY")]
-    vkey: Vec<VerifierKey>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// A checkpoint that was kept elsewhere: the log must extend it. Repeatable.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
@@ -87,26 +102,24 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn judge_remote(args: &FsckArgs, url: &Url, notes: &[Vec<u8>]) -> anyhow::Result<ExitCode> {
-    let [key] = args.vkey.as_slice() else {
-        return Err(Usage { problem: "one log is at a URL: give one --vkey".into() }.into());
-    };
+    let policy = args.trust.policy()?;
     let names = args.checkpoint.iter().map(|path| path.display().to_string());
     let kept: Vec<_> = names.zip(notes.iter().cloned()).collect();
-    remote::run(&remote::Target { url, key, kept: &kept }, &args.remote, args.json)
+    remote::run(&remote::Target { url, policy: &policy, kept: &kept }, &args.remote, args.json)
 }
 
 fn judge_directory(args: &FsckArgs, dir: &Path, notes: &[Vec<u8>]) -> anyhow::Result<ExitCode> {
-    if args.remote.is_for_url() {
-        return Err(
-            Usage { problem: "--origin and --state are for a log at a URL, and this is a directory".into() }.into()
-        );
+    if args.remote.is_for_url() || args.trust.has_policy() {
+        let problem = "--policy, --origin, --from and --state are for a log at a URL, and this is a directory".into();
+        return Err(Usage { problem }.into());
     }
+    let vkeys = args.trust.vkeys();
     let store = RocksStore::open_read_only(&dir.join("db")).map_err(|error| {
         if error.is_damage() { VerificationFailed::new(&error).into() } else { anyhow::Error::from(error) }
     })?;
     let anchored = anchor::read(dir, args.anchor.as_deref())?;
     check_anchor(&store, &anchored)?;
-    let mut found = Found { keys: vec![false; args.vkey.len()], notes: vec![false; notes.len()] };
+    let mut found = Found { keys: vec![false; vkeys.len()], notes: vec![false; notes.len()] };
     let mut name = String::new();
     loop {
         let page = store.logs(LogQuery::After { name: &name, logs_max: PAGE_LOGS }).map_err(check::read)?;
@@ -121,7 +134,7 @@ fn judge_directory(args: &FsckArgs, dir: &Path, notes: &[Vec<u8>]) -> anyhow::Re
         return Err(Usage { problem }.into());
     }
     if let Some(missing) = found.keys.iter().position(|found| !found) {
-        let key = &args.vkey[missing];
+        let key = &vkeys[missing];
         let reason = format!("no log in {} has the key {key}: a log that was expected is not there", dir.display());
         return Err(VerificationFailed { reason }.into());
     }
@@ -158,11 +171,12 @@ fn judge(
     (anchored, notes, found): (&AnchoredHeads, &[Vec<u8>], &mut Found),
 ) -> anyhow::Result<()> {
     let name = &record.settings.name;
-    let Some(at) = args.vkey.iter().position(|key| record.settings.vkeys.contains(&key.to_string())) else {
+    let vkeys = args.trust.vkeys();
+    let Some(at) = vkeys.iter().position(|key| record.settings.vkeys.contains(&key.to_string())) else {
         eprintln!("logwood: log `{name}` is not judged: none of the keys given is its key");
         return Ok(());
     };
-    let key = &args.vkey[at];
+    let key = &vkeys[at];
     found.keys[at] = true;
     let mut kept: Vec<_> = anchored.heads.get(name).map(|head| (*head, "the anchor")).into_iter().collect();
     for (note, found) in notes.iter().zip(&mut found.notes) {

@@ -57,6 +57,16 @@ impl TrustArgs {
         Ok(keys)
     }
 
+    /// The keys given one by one.
+    pub(crate) fn vkeys(&self) -> &[VerifierKey] {
+        &self.vkey
+    }
+
+    /// Whether a policy is given.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
     fn policy_file(&self) -> anyhow::Result<Option<Policy>> {
         self.policy.as_deref().map(read_policy).transpose()
     }

@@ -25,13 +25,14 @@ use logwood_merkle::{
 };
 use logwood_monitor::failure::{Failure, Problem};
 use logwood_monitor::tiles::{FULL, RealWorld, Source};
-use logwood_note::{Checkpoint, VerifierKey};
+use logwood_note::trust::Trust as _;
+use logwood_note::{Checkpoint, Policy};
 use reqwest::Url;
 use serde_json::json;
 
-use crate::failure::VerificationFailed;
+use crate::failure::{Usage, VerificationFailed};
 use crate::{files, output, progress};
-use state::State;
+use state::Known;
 use tree::{LEVELS, Tree, edge_tiles};
 
 /// Most bytes of a file of root certificates.
@@ -46,6 +47,11 @@ pub(crate) struct RemoteArgs {
     /// URL: the log's origin, where it differs from the name of its key.
     #[arg(long)]
     origin: Option<String>,
+    /// URL: the log's minimum index, if it is pruned. The check begins with the bundle of this entry, and those below it are
+    /// taken as the signed tree has them. Take it from what the log has announced: no answer of a server tells what was
+    /// pruned from what is withheld.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    from: u64,
     /// URL: a file that remembers what was verified. After an interruption the check goes on from there; a later one
     /// checks what is new, and that nothing old was rewritten.
     #[arg(long, value_name = "FILE")]
@@ -61,14 +67,14 @@ pub(crate) struct RemoteArgs {
 impl RemoteArgs {
     /// Whether something was asked for that no directory can do.
     pub(super) fn is_for_url(&self) -> bool {
-        self.origin.is_some() || self.state.is_some()
+        self.origin.is_some() || self.state.is_some() || self.from > 0
     }
 }
 
 /// A log, and what is known of it beforehand.
 pub(super) struct Target<'a> {
     pub(super) url: &'a Url,
-    pub(super) key: &'a VerifierKey,
+    pub(super) policy: &'a Policy,
     /// Checkpoint notes that were kept elsewhere, with the names of their files.
     pub(super) kept: &'a [(String, Vec<u8>)],
 }
@@ -85,7 +91,7 @@ pub(super) fn run(target: &Target<'_>, args: &RemoteArgs, as_json: bool) -> anyh
             let _ = output::json(&json!({ "verified": false, "url": target.url.as_str(), "reason": failed.reason }));
         }
     })?;
-    report(target.url, &verdict, as_json)?;
+    report(target, &verdict, as_json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,18 +107,18 @@ fn with_exit_status(error: anyhow::Error) -> anyhow::Error {
 /// What was shown.
 struct Verdict {
     checkpoint: Checkpoint,
-    /// The first entry that was not pruned.
+    /// The first entry that was checked.
     first: u64,
     /// Entries below this one were verified by an earlier run.
     resumed: u64,
 }
 
-fn report(url: &Url, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
+fn report(target: &Target<'_>, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
     let Checkpoint { origin, head, .. } = &verdict.checkpoint;
     if as_json {
         return output::json(&json!({
             "verified": true,
-            "url": url.as_str(),
+            "url": target.url.as_str(),
             "origin": origin,
             "size": head.size.0,
             "root": output::base64(head.root),
@@ -121,17 +127,18 @@ fn report(url: &Url, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
         }));
     }
     if verdict.first > 0 {
-        eprintln!("logwood: the log is pruned: nobody can check its entries below {} any more", verdict.first);
+        eprintln!("logwood: --from: nobody has checked its entries below {}", verdict.first);
     }
     let earlier = match verdict.resumed {
         0 => String::new(),
         resumed => format!(" (those below {resumed} by an earlier run)"),
     };
     let root = output::base64(head.root);
+    let vouches = if target.policy.needs_witnesses() { "witnessed checkpoint" } else { "checkpoint" };
     output::line(&match head.size.0.checked_sub(1) {
-        None => format!("{origin}: it has no entries, as its checkpoint says; root {root}"),
+        None => format!("{origin}: it has no entries, as its {vouches} says; root {root}"),
         Some(last) => format!(
-            "{origin}: entries {} to {last}{earlier} and their tiles are what its checkpoint says; root {root}",
+            "{origin}: entries {} to {last}{earlier} and their tiles are what its {vouches} says; root {root}",
             verdict.first
         ),
     })
@@ -139,13 +146,15 @@ fn report(url: &Url, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
 
 async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow::Result<Verdict> {
     let note = source.checkpoint().await.map_err(no_checkpoint)?;
-    let checkpoint = Checkpoint::open(&note, target.key, args.origin.as_deref())
-        .map_err(|error| Failure::wrong("checkpoint", VerificationFailed::new(&error).reason))?;
-    let vkey = target.key.to_string();
-    let identity = (checkpoint.origin.as_str(), vkey.as_str());
-    let known = args.state.as_deref().map(|path| State::load(path, identity)).transpose()?.flatten();
+    let checkpoint = target.policy.open(&note, args.origin.as_deref());
+    let checkpoint =
+        checkpoint.map_err(|error| Failure::wrong("checkpoint", VerificationFailed::new(&error).reason))?.checkpoint;
+    let origin = checkpoint.origin.as_str();
+    // To hold the log to what it signed, its signature is enough.
+    let signer = target.policy.without_witnesses();
+    let known = args.state.as_deref().map(|path| Known::load(path, origin, &signer)).transpose()?.flatten();
 
-    let kept = kept_heads(target, args.origin.as_deref(), known.as_ref())?;
+    let kept = kept_heads(target.kept, origin, &signer, known.as_ref())?;
     if let Some((_, what)) = kept.iter().find(|(head, _)| head.size > checkpoint.head.size) {
         let reason = format!("it is of size {}, and {what} is larger: entries were taken back", checkpoint.head.size);
         return Err(Failure::wrong("checkpoint", reason).into());
@@ -153,7 +162,7 @@ async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow
     let mut walk = Walk::new(source, checkpoint.head).await?;
     let conflict = args.state.as_deref().map(|path| path.with_added_extension("conflict"));
     for (head, what) in kept {
-        if walk.range(head.size.0, 0).await?.root() != head.root {
+        if walk.root_at(head.size, args.from).await.with_context(|| what.clone())? != head.root {
             if let Some(path) = &conflict {
                 files::write(path, &note)?;
             }
@@ -161,10 +170,10 @@ async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow
             return Err(Failure::wrong("checkpoint", reason).into());
         }
     }
-    let (first_bundle, range) = walk.start(known).await?;
+    let (first_bundle, range) = walk.start(known, args.from).await?;
     let resumed = if range.size().0 > first_bundle { range.size().0 * TILE_WIDTH } else { 0 };
     let progress = Progress::new(&checkpoint, &range, |range: &CompactRange| match &args.state {
-        Some(path) => State::new(identity, first_bundle, range, &note).save(path),
+        Some(path) => state::save(path, origin, first_bundle, range, &note),
         None => Ok(()),
     });
     walk.run(range, usize::from(args.parallel), progress).await?;
@@ -181,20 +190,20 @@ fn no_checkpoint(failure: Failure) -> anyhow::Error {
 
 /// The heads that the log must extend, and what each is.
 fn kept_heads(
-    target: &Target<'_>,
-    origin: Option<&str>,
-    known: Option<&(State, CompactRange)>,
+    kept: &[(String, Vec<u8>)],
+    origin: &str,
+    signer: &Policy,
+    known: Option<&Known>,
 ) -> anyhow::Result<Vec<(TreeHead, String)>> {
-    let from_state = known.map(|(state, _)| ("the checkpoint in the state file".to_owned(), state.note()));
-    let kept = target.kept.iter().map(|(name, note)| (name.clone(), note.as_slice()));
-    let open = |(name, note): (String, &[u8])| {
-        let opened = Checkpoint::open(note, target.key, origin);
+    let open = |(name, note): &(String, Vec<u8>)| {
+        let opened = signer.open(note, Some(origin));
         let opened = opened.map_err(|error| VerificationFailed {
             reason: format!("{name}: {}", VerificationFailed::new(&error).reason),
         });
-        Ok((opened?.head, name))
+        Ok((opened?.checkpoint.head, name.clone()))
     };
-    kept.chain(from_state).map(open).collect()
+    let from_state = known.map(|known| Ok((known.head, "the checkpoint in the state file".to_owned())));
+    kept.iter().map(open).chain(from_state).collect()
 }
 
 /// A bar on standard error, and a state that is saved now and then.
@@ -257,46 +266,74 @@ impl Walk {
         Ok(CompactRange::from_hashes(TreeSize(size), hashes).expect("one hash for each node"))
     }
 
-    /// The first bundle that is there, and the compact range over the bundles before the one to begin with.
-    async fn start(&mut self, known: Option<(State, CompactRange)>) -> anyhow::Result<(u64, CompactRange)> {
-        if let Some((state, verified)) = known {
+    /// The root of the first `size` leaves.
+    ///
+    /// * `from` - the minimum index of the log.
+    async fn root_at(&mut self, size: TreeSize, from: u64) -> anyhow::Result<Hash> {
+        match self.range(size.0, 0).await {
+            Err(failure) if failure.is_missing() && size.0 < from => {
+                anyhow::bail!("to compare it takes tiles that are pruned: give a checkpoint of {from} entries or more")
+            }
+            range => Ok(range?.root()),
+        }
+    }
+
+    /// The bundle from which on all are checked, now or earlier, and the compact range over those before the one to begin
+    /// with.
+    ///
+    /// * `from` - the minimum index of the log.
+    async fn start(&mut self, known: Option<Known>, from: u64) -> anyhow::Result<(u64, CompactRange)> {
+        let (first, size) = (from / TILE_WIDTH, self.head.size);
+        if from > 0 && from >= size.0 {
+            return Err(Usage { problem: format!("--from: the log has {size} entries, so no entry {from}") }.into());
+        }
+        if let Some(known) = known {
             // Its checkpoint is of this tree, so only a file that somebody wrote can say more.
-            ensure!(
-                verified.size().0 <= self.head.size.0 / TILE_WIDTH,
-                "the state file is broken: remove it to start anew"
-            );
-            if self.range(verified.size().0, TILE_HEIGHT).await? != verified {
-                let entries = verified.size().0 * TILE_WIDTH;
+            let verified = known.range.size().0;
+            ensure!(verified <= size.0 / TILE_WIDTH, "the state file is broken: remove it to start anew");
+            if self.range(verified, TILE_HEIGHT).await? != known.range {
+                let entries = verified * TILE_WIDTH;
                 let reason = format!("it says otherwise than the state file of the first {entries} entries");
                 return Err(Failure::wrong("checkpoint", reason).into());
             }
-            return Ok((state.first_bundle, verified));
+            if known.first_bundle > first {
+                let problem = format!("the state file is of a check with --from {}", known.first_bundle * TILE_WIDTH);
+                return Err(Usage { problem: format!("{problem}: give that, or another --state") }.into());
+            }
+            if verified >= first {
+                return Ok((known.first_bundle, known.range));
+            }
         }
-        let first = self.first_bundle().await?;
+        if first < size.0 / TILE_WIDTH && !self.source.has_bundle(first).await? {
+            return Err(self.lacks(first).await?);
+        }
         Ok((first, self.range(first, TILE_HEIGHT).await?))
     }
 
-    /// The first full bundle that is served: those before it were pruned. Without any, all of them were.
-    async fn first_bundle(&self) -> Result<u64, Failure> {
+    /// Why the full bundle `first`, and perhaps others after it, are not served.
+    async fn lacks(&self, first: u64) -> Result<anyhow::Error, Failure> {
         let full = self.head.size.0 / TILE_WIDTH;
-        if full == 0 || self.source.has_bundle(0).await? {
-            return Ok(0);
-        }
-        // Bundles below `pruned` are not there, and the one at `there` is.
-        let (mut pruned, mut there) = (1, full);
-        while pruned < there {
-            let middle = pruned.midpoint(there);
+        // Bundles below `gone` are not there, and the one at `there` is.
+        let (mut gone, mut there) = (first + 1, full);
+        while gone < there {
+            let middle = gone.midpoint(there);
             if self.source.has_bundle(middle).await? {
                 there = middle;
             } else {
-                pruned = middle + 1;
+                gone = middle + 1;
             }
         }
         if there == full && self.tree.tail().is_none() {
-            let path = TilePath::Entries { index: 0, width: FULL }.to_string();
+            let path = TilePath::Entries { index: first, width: FULL }.to_string();
             return Err(Failure { path, problem: Problem::Missing });
         }
-        Ok(there)
+        Ok(anyhow::anyhow!(
+            "the entries {} to {} are not served: they were pruned, or they are withheld. If the log has announced that it \
+             pruned them, `--from {}` checks the others",
+            first * TILE_WIDTH,
+            there * TILE_WIDTH - 1,
+            there * TILE_WIDTH
+        ))
     }
 
     /// Judges what comes after `range`, up to the end.

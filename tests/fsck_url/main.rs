@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use log::{ORIGIN, Resources, bundle, entries, publish, vkey};
+use logwood_note::{CosigningKey, SignatureType, SignedNote, assemble_note};
 use server::{Answer, Server};
 use tempfile::TempDir;
 
@@ -217,27 +218,65 @@ fn a_server_that_is_down_has_not_lied() {
     assert_fails(&judge(&serve(Resources::new()), &[]), 1, "there is no `checkpoint` at this URL");
 }
 
-#[test]
-fn a_pruned_log_is_checked_from_its_first_bundle_on() {
-    let honest = publish(&entries(SIZE));
-    // Everything that ends at or before entry 66,000 may be gone, which is all before bundle 257.
-    let gone = |path: &str| {
+/// Log of [`SIZE`] whose minimum index is 66,000: what ends at or before that entry is gone, which is all before bundle 257.
+fn pruned() -> Resources {
+    without(publish(&entries(SIZE)), |path| {
         let number = |prefix: &str| path.strip_prefix(prefix).and_then(|number| number.parse::<u32>().ok());
         number("tile/entries/").or(number("tile/0/")).is_some_and(|number| number < 257) || path == "tile/1/000"
-    };
-    let pruned = without(honest.clone(), gone);
-    let verdict = judge(&serve(pruned.clone()), &["--json"]);
+    })
+}
+
+#[test]
+fn a_pruned_log_is_checked_from_its_minimum_index_on() {
+    let server = serve(pruned());
+    let verdict = judge(&server, &["--json", "--from", "66000"]);
     assert_eq!(assert_good(&verdict)["first"], 257 * 256);
+    let verdict = judge(&server, &["--from", "66000"]);
+    assert!(String::from_utf8_lossy(&verdict.stderr).contains("nobody has checked its entries below 65792"));
+    assert_fails(&judge(&server, &["--from", "70000"]), 2, "no entry 70000");
 
-    let mut spoilt = pruned.clone();
+    let mut spoilt = pruned();
     spoilt.get_mut("tile/entries/257").expect("it is served")[9] ^= 1;
-    assert_fails(&judge(&serve(spoilt), &[]), 3, "tile/entries/257: ");
+    assert_fails(&judge(&serve(spoilt), &["--from", "66000"]), 3, "tile/entries/257: ");
 
-    let only_the_tail = without(pruned, |path| path.starts_with("tile/entries/") && !path.contains(".p/"));
-    let verdict = judge(&serve(only_the_tail.clone()), &["--json"]);
+    let only_the_tail = without(pruned(), |path| path.starts_with("tile/entries/") && !path.contains(".p/"));
+    let verdict = judge(&serve(only_the_tail.clone()), &["--json", "--from", "69999"]);
     assert_eq!(assert_good(&verdict)["first"], 273 * 256);
     let nothing = without(only_the_tail, |path| path.starts_with("tile/entries/"));
-    assert_fails(&judge(&serve(nothing), &[]), 3, "tile/entries/273.p/112 is missing");
+    assert_fails(&judge(&serve(nothing), &["--from", "69999"]), 3, "tile/entries/273.p/112 is missing");
+
+    let whole = serve(publish(&entries(SIZE)));
+    assert_good(&judge(&whole, &["--from", "66000"]));
+    assert_eq!(whole.requests("tile/entries/256"), 0);
+}
+
+#[test]
+fn first_entries_that_are_not_there_pass_for_pruned_only_if_the_caller_says_so() {
+    let server = serve(pruned());
+    assert_fails(&judge(&server, &[]), 1, "the entries 0 to 65791 are not served");
+    assert_fails(&judge(&server, &[]), 1, "`--from 65792` checks the others");
+    assert_fails(&judge(&server, &["--from", "65535"]), 1, "the entries 65280 to 65791 are not served");
+
+    let full = publish(&entries(1_024));
+    let withheld = serve(without(full, |path| path.starts_with("tile/entries/")));
+    assert_fails(&judge(&withheld, &[]), 3, "tile/entries/000 is missing");
+}
+
+#[test]
+fn what_is_known_of_a_log_outlasts_its_pruning() {
+    let directory = TempDir::new().expect("a directory");
+    let (state, kept) = (path(&directory, "state"), path(&directory, "kept"));
+    let server = serve(pruned());
+    std::fs::write(&kept, &publish(&entries(300))["checkpoint"]).expect("a file");
+    let verdict = judge(&server, &["--from", "66000", "--checkpoint", &kept]);
+    assert_fails(&verdict, 1, "give a checkpoint of 66000 entries or more");
+    std::fs::write(&kept, &publish(&entries(66_000))["checkpoint"]).expect("a file");
+    assert_good(&judge(&server, &["--from", "66000", "--checkpoint", &kept, "--state", &state]));
+
+    assert_fails(&judge(&server, &["--state", &state]), 2, "is of a check with --from 65792");
+    let grown = serve(publish(&entries(SIZE + 1_000)));
+    let verdict = judge(&grown, &["--from", "66000", "--state", &state, "--json"]);
+    assert_eq!(assert_good(&verdict)["resumed"], 273 * 256);
 }
 
 #[test]
@@ -304,7 +343,8 @@ fn a_state_file_of_another_log_or_of_nothing_is_refused() {
         assert_fails(&judge(&server, &["--state", &state]), status, names);
     };
     refused("\"origin\": \"log.test/fsck\"", "\"origin\": \"log.test/other\"", 2, "is the state of log.test/other");
-    refused("\"format\": 1", "\"format\": 2", 1, "remove it to start anew");
+    refused("\"checkpoint\": \"log", "\"checkpoint\": \"lag", 2, "is by none of the keys given");
+    refused("\"format\": 2", "\"format\": 1", 1, "remove it to start anew");
     refused("\"bundles\": 3", "\"bundles\": 5", 1, "remove it to start anew");
     refused("\"bundles\": 3", "\"bundles\": 6", 1, "remove it to start anew");
     refused("{", "", 1, "remove it to start anew");
@@ -334,8 +374,49 @@ fn the_key_and_the_origin_must_be_the_logs() {
     assert_fails(&fsck(&server.url, &["--vkey", &other.private().verifier().to_string()]), 3, "checkpoint: ");
     assert_fails(&judge(&server, &["--origin", "log.test/other"]), 3, "checkpoint: ");
     assert_good(&judge(&server, &["--origin", ORIGIN]));
-    assert_fails(&judge(&server, &["--vkey", &vkey()]), 2, "give one --vkey");
+    assert_good(&judge(&server, &["--vkey", &other.private().verifier().to_string()]));
     assert_fails(&fsck("./nowhere", &["--vkey", &vkey(), "--origin", ORIGIN]), 2, "--origin");
+}
+
+#[test]
+fn a_policy_needs_its_quorum_besides_the_logs_signature() {
+    let directory = TempDir::new().expect("a directory");
+    let (policy, state) = (path(&directory, "policy"), path(&directory, "state"));
+    let write = |text: &str| std::fs::write(&policy, text).expect("a file");
+    let witness = CosigningKey::generate("w.test", SignatureType::Ed25519Cosignature).expect("a key");
+    let needs_one = format!("log {}\nwitness w {}\nquorum w\n", vkey(), witness.verifier());
+    let resources = publish(&entries(300));
+    let (note, server) = (resources["checkpoint"].clone(), serve(resources.clone()));
+    assert_good(&judge(&server, &["--state", &state]));
+
+    write(&needs_one);
+    let verdict = fsck(&server.url, &["--policy", &policy, "--json"]);
+    assert_fails(&verdict, 3, "checkpoint: the quorum `w` needs 1 and has 0");
+    assert!(String::from_utf8_lossy(&verdict.stdout).contains("\"verified\":false"));
+
+    let note = SignedNote::parse(&note).expect("a note");
+    let cosignature = witness.cosign(note.text(), 1_700_000_000).expect("a checkpoint");
+    let cosigned = assemble_note(note.text(), &[note.signatures(), &[cosignature]].concat()).expect("a note");
+    let mut witnessed = resources;
+    witnessed.insert("checkpoint".to_owned(), cosigned);
+    let witnessed = serve(witnessed);
+    let verdict = fsck(&witnessed.url, &["--policy", &policy, "--state", &state]);
+    assert_good(&verdict);
+    assert!(String::from_utf8_lossy(&verdict.stdout).contains("are what its witnessed checkpoint says"));
+    // What was kept is held against the log, cosigned or not.
+    let kept = path(&directory, "kept");
+    std::fs::write(&kept, &publish(&entries(301))["checkpoint"]).expect("a file");
+    let verdict = fsck(&witnessed.url, &["--policy", &policy, "--checkpoint", &kept]);
+    assert_fails(&verdict, 3, "entries were taken back");
+
+    write(&needs_one.replace("quorum w", "quorum none"));
+    assert_good(&fsck(&server.url, &["--policy", &policy]));
+    write("quorum none\n");
+    assert_good(&judge(&server, &["--policy", &policy]));
+    assert_fails(&fsck(&server.url, &["--policy", &policy]), 2, "the policy lists no log");
+    write("quorum none");
+    assert_fails(&judge(&server, &["--policy", &policy]), 2, "policy line 1");
+    assert_fails(&fsck("./nowhere", &["--vkey", &vkey(), "--policy", &policy]), 2, "--policy");
 }
 
 #[test]

@@ -301,11 +301,12 @@ async fn fsck(world: &World, row: &Row) -> Result<(), String> {
         std::fs::write(&kept, world.checkpoint(server, row.log)).expect("written");
         arguments.extend(["--checkpoint".to_owned(), kept.display().to_string()]);
     }
-    let run = async || {
-        let output = Command::new(LOGWOOD).args(&arguments).kill_on_drop(true).output().await;
-        output.expect("the command runs")
+    let run = async |policy: &[&str]| {
+        let mut command = Command::new(LOGWOOD);
+        command.current_dir(place.path()).args(&arguments).args(policy);
+        command.kill_on_drop(true).output().await.expect("the command runs")
     };
-    expect_good(&run().await).map_err(|error| format!("before the lie: {error}"))?;
+    expect_good(&run(&[]).await).map_err(|error| format!("before the lie: {error}"))?;
     liar.lie();
-    expect(&row.fsck, &run().await)
+    expect(&row.fsck, &run(&policy(world, row, place.path())).await)
 }

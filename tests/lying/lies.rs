@@ -323,6 +323,20 @@ pub(crate) fn missing_bundle(_: &World) -> Lie {
     })
 }
 
+pub(crate) fn withheld_entries(_: &World) -> Lie {
+    Lie::default().serving(|path, body| match path {
+        BUNDLE => Served::Status(404),
+        _ => Served::Body(body),
+    })
+}
+
+pub(crate) fn corrupt_gzip(_: &World) -> Lie {
+    Lie::default().serving(|path, body| match path {
+        BUNDLE => Served::Gzip(body),
+        _ => Served::Body(body),
+    })
+}
+
 pub(crate) fn empty_checkpoint(_: &World) -> Lie {
     Lie::default().serving(for_path("checkpoint", |_| Vec::new()))
 }

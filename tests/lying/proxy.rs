@@ -71,6 +71,8 @@ pub(crate) enum Said {
 /// What becomes of a resource over HTTP.
 pub(crate) enum Served {
     Body(Vec<u8>),
+    /// With `Content-Encoding: gzip`, whatever it is.
+    Gzip(Vec<u8>),
     Status(u16),
     /// So much of a longer body; then the connection breaks.
     Cut(Vec<u8>),
@@ -350,6 +352,9 @@ async fn fetch(upstream: &Upstream, lie: &Lie, log: &str, path: &str) -> Result<
     let response = Response::builder();
     Ok(match (lie.serve)(path, body) {
         Served::Body(body) => response.body(Body::new(Full::new(Bytes::from(body))))?,
+        Served::Gzip(body) => {
+            response.header("content-encoding", "gzip").body(Body::new(Full::new(Bytes::from(body))))?
+        }
         Served::Status(status) => response.status(status).body(Body::empty())?,
         Served::Cut(part) => {
             let broken = [Ok(Frame::data(Bytes::from(part))), Err(Error::from("the connection breaks"))];

@@ -6,29 +6,38 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use logwood_merkle::CompactRange;
+use logwood_merkle::{CompactRange, TreeHead};
+use logwood_note::Policy;
+use logwood_note::trust::Trust as _;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Usage;
 use crate::{files, verified};
 
 /// Version of the file's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Most bytes of the file: 64 hashes, and a checkpoint of at most a megabyte with each byte escaped.
 const STATE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What was verified, and under which checkpoint.
+/// What an earlier run has verified.
+pub(super) struct Known {
+    /// The first bundle that was verified: those before it were pruned.
+    pub(super) first_bundle: u64,
+    /// Over the roots of the tiles of the bundles that are verified, or pruned.
+    pub(super) range: CompactRange,
+    /// The head under which that was verified.
+    pub(super) head: TreeHead,
+}
+
+/// The file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+struct Image {
     format: u32,
     /// The log's origin.
     origin: String,
-    /// The log's verifier key.
-    vkey: String,
-    /// The first bundle that was verified: those before it were pruned.
-    pub(super) first_bundle: u64,
+    first_bundle: u64,
     /// Bundles below this one are verified, or pruned.
     bundles: u64,
     /// The compact range over the roots of their tiles: base64, largest subtree first.
@@ -37,50 +46,55 @@ pub(super) struct State {
     checkpoint: String,
 }
 
-impl State {
-    /// * `range` - over the roots of full tiles of level 0.
-    pub(super) fn new(identity: (&str, &str), first_bundle: u64, range: &CompactRange, checkpoint: &[u8]) -> Self {
-        Self {
-            format: FORMAT,
-            origin: identity.0.to_owned(),
-            vkey: identity.1.to_owned(),
-            first_bundle,
-            bundles: range.size().0,
-            hashes: verified::hashes(range),
-            checkpoint: String::from_utf8_lossy(checkpoint).into_owned(),
-        }
-    }
-
-    /// The state in the file at `path`; `None` if there is no file.
+impl Known {
+    /// What the file at `path` says of the log of `origin`; `None` if there is no file.
+    ///
+    /// * `signer` - whoever may have signed the checkpoint in it.
     ///
     /// # Errors
     ///
     /// [`Usage`] if it is another log's; any other error if it cannot be read, or is no state.
-    pub(super) fn load(path: &Path, identity: (&str, &str)) -> anyhow::Result<Option<(Self, CompactRange)>> {
+    pub(super) fn load(path: &Path, origin: &str, signer: &Policy) -> anyhow::Result<Option<Self>> {
         if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
             return Ok(None);
         }
         let file = files::read(path, STATE_BYTES_MAX)?;
         let broken = || format!("{} is no state of this command: remove it to start anew", path.display());
-        let state: Self = serde_json::from_slice(&file).with_context(broken)?;
-        let range = state.range().with_context(broken)?;
-        if (state.origin.as_str(), state.vkey.as_str()) != identity {
-            let problem = format!("{} is the state of {}, not of {}", path.display(), state.origin, identity.0);
+        let image: Image = serde_json::from_slice(&file).with_context(broken)?;
+        let range = image.range().with_context(broken)?;
+        if image.origin != origin {
+            let problem = format!("{} is the state of {}, not of {origin}", path.display(), image.origin);
             return Err(Usage { problem }.into());
         }
-        Ok(Some((state, range)))
+        let opened = signer.open(image.checkpoint.as_bytes(), Some(origin)).map_err(|error| Usage {
+            problem: format!("the checkpoint in {} is by none of the keys given: {error}", path.display()),
+        })?;
+        Ok(Some(Self { first_bundle: image.first_bundle, range, head: opened.checkpoint.head }))
     }
+}
 
-    /// The checkpoint under which all that was verified.
-    pub(super) fn note(&self) -> &[u8] {
-        self.checkpoint.as_bytes()
-    }
+/// Writes the file at `path`.
+///
+/// * `range` - over the roots of full tiles of level 0.
+pub(super) fn save(
+    path: &Path,
+    origin: &str,
+    first_bundle: u64,
+    range: &CompactRange,
+    checkpoint: &[u8],
+) -> anyhow::Result<()> {
+    let image = Image {
+        format: FORMAT,
+        origin: origin.to_owned(),
+        first_bundle,
+        bundles: range.size().0,
+        hashes: verified::hashes(range),
+        checkpoint: String::from_utf8_lossy(checkpoint).into_owned(),
+    };
+    files::write(path, &serde_json::to_vec_pretty(&image).context("cannot write the state as JSON")?)
+}
 
-    /// Writes the file at `path`.
-    pub(super) fn save(&self, path: &Path) -> anyhow::Result<()> {
-        files::write(path, &serde_json::to_vec_pretty(self).context("cannot write the state as JSON")?)
-    }
-
+impl Image {
     fn range(&self) -> Option<CompactRange> {
         let is_possible = self.format == FORMAT && self.first_bundle <= self.bundles && self.bundles < 1 << 56;
         verified::range(self.bundles, &self.hashes).filter(|_| is_possible)
