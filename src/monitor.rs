@@ -6,6 +6,7 @@ mod deliver;
 mod fetch;
 mod filter;
 mod heads;
+mod hook;
 mod state;
 mod watch;
 
@@ -45,6 +46,9 @@ const ONCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long what is in progress may take once a signal has come.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long alarms that were raised before may still take to be told then.
+const HOOK_STOP_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Shown by `--help`.
 const EXAMPLES: &str = "\
 Examples:
@@ -72,8 +76,8 @@ Examples:
 /// (a Logwood server; without a path its log `default`), and witness+http(s)://... (a witness's monitoring prefix; heads
 /// only). Give at least two that do not belong to one operator: a lie to you alone shows in no single source.
 ///
-/// Alarms, with their exit status: `split-view`, `broken-seal`, `bad-signature`, `bad-entry`, `bad-proof` and `bad-answer`
-/// are 3: something does not verify. `rollback` (a source shows a smaller head than before), `no-quorum`, `stale`, `future`
+/// Alarms, with their exit status: `split-view`, `broken-seal`, `bad-signature`, `bad-entry`, `bad-tile`, `bad-proof` and
+/// `bad-answer` are 3: something does not verify. `rollback` (a source shows a smaller head than before), `no-quorum`, `stale`, `future`
 /// (a cosignature of a time to come), `unproved`, `unreachable` and `undelivered` are 1, unless there is evidence. Each is told once while it lasts: on standard error, to --on-alarm,
 /// and in a file of --evidence-dir. A file *.logwood-evidence proves a fault to anybody:
 /// `logwood verify --evidence FILE --vkey K` exits with 3. A file incident-*.json proves nothing.
@@ -81,7 +85,7 @@ Examples:
 /// The state is one small file in a directory of its own, O(log n), replaced after each batch was confirmed: a crash repeats at most one batch.
 ///
 /// Exit status: 0 good, 1 failed, 2 usage, 3 something does not verify. Without --once it goes on after an alarm; stopped
-/// by SIGTERM or SIGINT, within 10 seconds, it exits with the status of the worst that it raised.
+/// by SIGTERM or SIGINT, within 10 seconds and a minute more if --on-alarm hangs, it exits with the status of the worst that it raised.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct MonitorArgs {
@@ -108,7 +112,7 @@ pub(crate) struct MonitorArgs {
     /// Entries after which the state is written: at most so many are repeated after a crash.
     #[arg(long, value_name = "ENTRIES", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: u16,
-    /// Run this shell command for each alarm. It gets the alarm as JSON on standard input, and `LOGWOOD_ALARM` (its kind),
+    /// Run this shell command for each alarm, one at a time; nothing else waits for it. It gets the alarm as JSON on standard input, and `LOGWOOD_ALARM` (its kind),
     /// `LOGWOOD_ALARM_SUBJECT` (the source or log) and `LOGWOOD_ALARM_FILE` (evidence or incident, or empty).
     #[arg(long, value_name = "CMD")]
     on_alarm: Option<String>,
@@ -172,6 +176,7 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
         outcome = watch.run() => outcome?,
         outcome = stop(&stopping) => outcome?,
     }
+    watch.alarms.finish((!args.once).then_some(HOOK_STOP_TIMEOUT)).await;
     report(&args, &watch)
 }
 

@@ -32,8 +32,7 @@ use logwood_sequencer::Sequencer;
 use logwood_sequencer::publisher::{Publication, note};
 use logwood_store::{LogQuery, LogStore as _, PublishedHead};
 use logwood_store_rocksdb::RocksStore;
-use monitoring::{Log, Running, assert_exit, delivered, directory, files};
-use rustix::process::{Pid, Signal, kill_process};
+use monitoring::{Log, Running, assert_exit, delivered, directory, end, files, terminate};
 use serde_json::Value;
 use sha2::Digest as _;
 use source::Answer;
@@ -94,10 +93,9 @@ fn judge(file: &Path, vkey: &str) -> (Option<i32>, String) {
 }
 
 /// SIGTERM; the exit status.
-fn stop(mut running: Running) -> Option<i32> {
-    let pid = i32::try_from(running.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::TERM).expect("it is ours");
-    running.0.wait().expect("it ends").code()
+fn stop(running: Running) -> Option<i32> {
+    terminate(&running);
+    end(running)
 }
 
 /// What a webhook was sent.

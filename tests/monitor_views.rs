@@ -18,9 +18,10 @@ use common::LOGWOOD;
 use log::{Resources, entries, publish};
 use logwood_merkle::{Hash, TreeHead, TreeSize};
 use logwood_note::{Checkpoint, CosigningKey, PrivateKey, Seal, SignatureType, SignedNote, assemble_note};
-use monitoring::{Log, Running, assert_exit, delivered, directory, files};
+use monitoring::{Log, Running, assert_exit, delivered, directory, end, files, terminate};
 use serde_json::Value;
 use sha2::Digest as _;
+use source::Answer;
 
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -333,4 +334,68 @@ fn an_entry_that_is_not_confirmed_for_many_rounds_is_told_of_once() {
     std::fs::write(dir.path().join("go"), "").expect("written");
     until("all are delivered", || delivered(dir.path()) == 3);
     assert_eq!(lines("alarms"), 1);
+}
+
+#[test]
+fn a_hook_that_hangs_holds_up_nothing_and_is_told_of_every_alarm_before_the_end() {
+    let dir = directory();
+    let policy = policy(dir.path());
+    let log = Log::start(cosigned(publish(&entries(20)), now()));
+    let hook = "until test -e go; do sleep 0.1; done; echo $LOGWOOD_ALARM >> alarms";
+    let arguments = ["--policy", policy.to_str().expect("text"), "--check-only", "--on-alarm", hook];
+    let running = start(dir.path(), &[log.url()], &arguments);
+    until("it follows", || delivered(dir.path()) == 20);
+    let mut changed = entries(20);
+    changed[3] = b"nothing happened".to_vec();
+    log.now_serves(cosigned(publish(&changed), now()));
+    until("the fork is told", || !files(dir.path(), "evidence-a").is_empty());
+    log.now_serves(publish(&entries(25)));
+    until("what no witness saw is told", || !files(dir.path(), "incident-no-quorum").is_empty());
+    log.now_serves(cosigned(publish(&entries(30)), now()));
+    until("rounds go on", || delivered(dir.path()) == 30);
+    assert!(!dir.path().join("alarms").exists(), "the hook hangs");
+    terminate(&running);
+    std::fs::write(dir.path().join("go"), "").expect("written");
+    assert_eq!(end(running), Some(3));
+    let alarms = std::fs::read_to_string(dir.path().join("alarms")).expect("the hook wrote it");
+    assert_eq!(alarms, "split-view\nno-quorum\n", "in order, and none is lost");
+}
+
+/// A log whose answers below one path never come.
+fn silent_below(path: &'static str, resources: Resources) -> source::Server {
+    source::Server::start(move |asked, _| match resources.get(asked) {
+        Some(_) if asked.starts_with(path) => Answer::Silence,
+        Some(body) => Answer::Body(body.clone()),
+        None => Answer::Status(404),
+    })
+}
+
+/// That a monitor checks its second source while the first one is silent below `path`.
+#[track_caller]
+fn assert_checks_beside_silence(path: &'static str) {
+    let dir = directory();
+    let policy = policy(dir.path());
+    let silent = silent_below(path, cosigned(publish(&entries(600)), now()));
+    let log = Log::start(cosigned(publish(&entries(600)), now()));
+    let arguments = ["--policy", policy.to_str().expect("text"), "--check-only"];
+    let _running = start(dir.path(), &[&silent.url, log.url()], &arguments);
+    until("it knows the log", || {
+        std::fs::read_to_string(dir.path().join("state.json")).is_ok_and(|state| state.contains("\\n600\\n"))
+    });
+    log.now_serves(cosigned(other(600), now()));
+    until("the fork is told", || !files(dir.path(), "evidence-a").is_empty());
+    assert!(files(dir.path(), "incident-unreachable").is_empty(), "the silent source still has time");
+    log.now_serves(cosigned(publish(&entries(600)), now()));
+    until("the other source has the entries", || delivered(dir.path()) == 600);
+    until("the silent source is told", || !files(dir.path(), "incident-unreachable").is_empty());
+}
+
+#[test]
+fn a_source_that_is_silent_about_its_head_does_not_keep_another_from_being_checked() {
+    assert_checks_beside_silence("checkpoint");
+}
+
+#[test]
+fn a_source_that_is_silent_about_its_entries_does_not_keep_another_from_being_checked() {
+    assert_checks_beside_silence("tile/entries/");
 }

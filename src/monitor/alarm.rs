@@ -15,12 +15,9 @@ use logwood_note::{Evidence, VerifierKey, hex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::deliver::run_shell;
+use super::hook::{Call, Hook};
 use crate::failure::VerificationFailed;
 use crate::{files, output};
-
-/// How long the hook may run.
-const HOOK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Most files of a directory for evidence: a source that lies in ever new ways does not fill the disk.
 const FILES_MAX: usize = 1_000;
@@ -36,6 +33,8 @@ pub(super) enum Kind {
     BadSignature,
     /// Entries are not those that were signed.
     BadEntry,
+    /// Tiles do not lead to the head that was signed.
+    BadTile,
     /// A proof does not verify.
     BadProof,
     /// An answer is malformed, or lacks what the head beside it promises.
@@ -57,11 +56,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::SplitView,
         Self::BrokenSeal,
         Self::BadSignature,
         Self::BadEntry,
+        Self::BadTile,
         Self::BadProof,
         Self::BadAnswer,
         Self::Rollback,
@@ -80,6 +80,7 @@ impl Kind {
             Self::BrokenSeal => "broken-seal",
             Self::BadSignature => "bad-signature",
             Self::BadEntry => "bad-entry",
+            Self::BadTile => "bad-tile",
             Self::BadProof => "bad-proof",
             Self::BadAnswer => "bad-answer",
             Self::Rollback => "rollback",
@@ -137,7 +138,7 @@ pub(super) struct Alarms {
     /// The log's origin where it differs from the name of its key.
     pub(super) origin: Option<String>,
     pub(super) evidence_dir: Option<PathBuf>,
-    pub(super) hook: Option<String>,
+    hook: Option<Hook>,
     pub(super) as_json: bool,
     pub(super) status: Arc<Status>,
     /// What was told, and was still so in the last round.
@@ -149,6 +150,9 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
+    /// To be called where tasks can be spawned.
+    ///
+    /// * `hook` - a shell command.
     pub(super) fn new(
         (keys, origin): (Vec<VerifierKey>, Option<String>),
         (evidence_dir, hook): (Option<PathBuf>, Option<String>),
@@ -156,6 +160,7 @@ impl Alarms {
         status: Arc<Status>,
     ) -> Self {
         let (known, current, part) = (BTreeMap::new(), BTreeMap::new(), Part::Heads);
+        let hook = hook.map(Hook::start);
         Self { keys, origin, evidence_dir, hook, as_json, status, known, current, part, exit_code: 0 }
     }
 
@@ -175,6 +180,21 @@ impl Alarms {
             self.current = lasting.map(|(told, part)| (told.clone(), *part)).collect();
         }
         self.part = Part::Heads;
+    }
+
+    /// A source has not answered yet: what was told of its head is as it was.
+    ///
+    /// * `subject` - its name.
+    pub(super) fn not_answered(&mut self, subject: &str) {
+        let lasting = self.known.iter().filter(|((_, of), part)| of == subject && **part == Part::Heads);
+        self.current.extend(lasting.map(|(told, part)| (told.clone(), *part)));
+    }
+
+    /// Waits until the hook was told of every alarm; no longer than `within`, if that is given.
+    pub(super) async fn finish(&mut self, within: Option<Duration>) {
+        if let Some(hook) = self.hook.take() {
+            hook.finish(within).await;
+        }
     }
 
     /// Ends the part of a round in which all sources were asked.
@@ -224,7 +244,9 @@ impl Alarms {
         };
         value["file"] = json!(file);
         self.tell(&alarm, proof.as_ref().map(|(_, sentence)| sentence.as_str()), file.as_deref(), &value);
-        self.call_hook(&alarm, file.as_deref(), &value).await;
+        if let Some(hook) = &self.hook {
+            hook.call(Call { kind: alarm.kind.name(), subject: alarm.subject, file, value }).await;
+        }
     }
 
     fn tell(&self, alarm: &Alarm, proved: Option<&str>, file: Option<&Path>, value: &Value) {
@@ -265,20 +287,6 @@ impl Alarms {
             written.map_err(|error| complain(&error)).ok()?;
         }
         Some(path)
-    }
-
-    async fn call_hook(&self, alarm: &Alarm, file: Option<&Path>, value: &Value) {
-        let Some(hook) = &self.hook else { return };
-        let file = file.map(|file| file.display().to_string()).unwrap_or_default();
-        let environment = [
-            ("LOGWOOD_ALARM", alarm.kind.name()),
-            ("LOGWOOD_ALARM_FILE", file.as_str()),
-            ("LOGWOOD_ALARM_SUBJECT", alarm.subject.as_str()),
-        ];
-        let input = format!("{value}\n");
-        if let Err(error) = run_shell(hook, &environment, input.as_bytes(), HOOK_TIMEOUT).await {
-            eprintln!("logwood: --on-alarm: {}", output::printable(&format!("{error:#}")));
-        }
     }
 }
 

@@ -58,9 +58,9 @@ impl Watch<'_> {
                 self.bar = progress::of_count(&format!("checking {}", known.origin), known.head.size.0);
             }
             for at in 0..self.views.len() {
-                self.load_history(at, tree.size(), &known).await;
+                self.load_history(at, tree.size(), &known).await?;
             }
-            if let Some(entries) = self.fetch(&tree, &known).await {
+            if let Some(entries) = self.fetch(&tree, &known).await? {
                 self.meet_history(&tree, &entries.leaves, &known).await;
                 has_advanced |= self.deliver(log, &entries).await?;
             }
@@ -105,16 +105,18 @@ impl Watch<'_> {
     }
 
     /// Asks a source for the next published heads that it keeps, if it keeps any, and all before were met.
-    async fn load_history(&mut self, at: usize, size: TreeSize, known: &SignedHead) {
+    async fn load_history(&mut self, at: usize, size: TreeSize, known: &SignedHead) -> anyhow::Result<()> {
         let view = &self.views[at];
         let View { source, history, .. } = view;
         let from = history.next.max(size.0 + 1);
         let is_unanswered = history.unanswered == Some(known.head.size.0);
         let is_due = history.heads.is_empty() && from < known.head.size.0 && !is_unanswered;
         if !is_due || !view.is_of(&known.origin) {
-            return;
+            return Ok(());
         }
-        match source.history(TreeSize(from)).await {
+        let source = Arc::clone(source);
+        let asking = tokio::spawn(async move { source.history(TreeSize(from)).await });
+        match self.wait_for(asking).await? {
             None => {}
             Some(Err(failure)) => {
                 self.views[at].history.unanswered = Some(known.head.size.0);
@@ -125,6 +127,7 @@ impl Watch<'_> {
                 self.open_history(at, (from, next), notes, known).await;
             }
         }
+        Ok(())
     }
 
     /// Verifies the signatures of published heads. Those that are of no use here are left out.

@@ -3,11 +3,15 @@
 //! A source that has others may have said, over gRPC, that they are in the tree of a head that the log signed. If so, the
 //! log has two histories, and with what the known one has in their place that is proved.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
-use logwood_merkle::{CompactRange, Hash, TreeSize, verify};
+use logwood_merkle::{CompactRange, Hash, TreeHead, TreeSize, verify};
 use logwood_monitor::claim::Claim;
 use logwood_monitor::failure::Failure;
-use logwood_monitor::follow::{self, SignedHead};
+use logwood_monitor::follow::{self, Link, NotInTree, SignedHead};
+use logwood_monitor::source::{ENTRIES_DEADLINE, ENTRIES_DEADLINE_FIRST, Source};
 use logwood_note::{Evidence, Receipt};
 
 use super::alarm::Kind;
@@ -43,20 +47,29 @@ impl From<Failure> for Refused {
 
 impl Watch<'_> {
     /// The next entries of a log that are in the tree of its known head, from the first source that has them.
-    pub(super) async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> Option<Entries> {
+    ///
+    /// However long that takes, the sources are asked for their heads.
+    pub(super) async fn fetch(&mut self, tree: &CompactRange, known: &SignedHead) -> anyhow::Result<Option<Entries>> {
         let is_of_log = |view: &View| view.source.has_entries() && view.is_of(&known.origin);
         let lags = |view: &View| view.seen.as_ref().is_some_and(|seen| seen.head.size < known.head.size);
         let order: Vec<_> = (0..self.views.len()).filter(|&at| is_of_log(&self.views[at])).collect();
         // Those whose own head promises the entries come first. The others need not have them.
         let (lagging, promising): (Vec<_>, Vec<_>) = order.into_iter().partition(|&at| lags(&self.views[at]));
+        // So do those that have answered of late.
+        let (stalled, quick): (Vec<_>, Vec<_>) =
+            promising.into_iter().chain(lagging).partition(|&at| self.views[at].source.has_stalled());
         let (first, mut claimed) = (tree.size().0, Vec::new());
-        for at in promising.into_iter().chain(lagging) {
-            match self.fetch_from(at, tree, known).await {
+        let mut order = quick.into_iter().chain(stalled).peekable();
+        while let Some(at) = order.next() {
+            let deadline = if order.peek().is_some() { ENTRIES_DEADLINE_FIRST } else { ENTRIES_DEADLINE };
+            let source = Arc::clone(&self.views[at].source);
+            let fetching = tokio::spawn(fetch_from(source, tree.clone(), known.head, deadline));
+            match self.wait_for(fetching).await? {
                 Ok(entries) => {
                     for (at, others) in claimed {
                         self.accuse_of_swap(at, (first, &others), &entries.leaves, known).await;
                     }
-                    return Some(entries);
+                    return Ok(Some(entries));
                 }
                 Err(Refused { kind: Kind::Unreachable, .. }) if lags(&self.views[at]) => {}
                 Err(Refused { kind, failure, others }) => {
@@ -65,30 +78,7 @@ impl Watch<'_> {
                 }
             }
         }
-        None
-    }
-
-    async fn fetch_from(&self, index: usize, tree: &CompactRange, known: &SignedHead) -> Result<Entries, Refused> {
-        let source = &self.views[index].source;
-        let (first, size) = (tree.size().0, known.head.size);
-        let (entries, claims) = source.entries(first, size.0, size).await?;
-        let end = TreeSize(first + entries.len() as u64);
-        let proof = source.consistency(end, size).await?;
-        let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
-        match follow::extend(tree, leaves.iter().copied(), &known.head, &proof) {
-            Ok(_) => Ok(Entries { entries, leaves }),
-            Err(error) => {
-                source.distrust();
-                let promised = source.leaves(first, size).await.unwrap_or_default();
-                let differs = leaves.iter().zip(&promised).position(|(leaf, promised)| leaf != promised);
-                let reason = match differs {
-                    Some(offset) => format!("entry {} does not hash to its leaf; {error}", first + offset as u64),
-                    None => error.to_string(),
-                };
-                let failure = Failure::wrong("entries", reason);
-                Err(Refused { kind: Kind::BadEntry, failure, others: Some(Others { leaves, claims }) })
-            }
-        }
+        Ok(None)
     }
 
     /// Accuses the log if it vouches for other entries than those of its known history.
@@ -138,4 +128,52 @@ impl Watch<'_> {
         }
         None
     }
+}
+
+/// What `source` has after the entries of `tree`, verified.
+///
+/// * `known` - of one history with `tree`.
+async fn fetch_from(
+    source: Arc<Source>,
+    tree: CompactRange,
+    known: TreeHead,
+    deadline: Duration,
+) -> Result<Entries, Refused> {
+    let (first, size) = (tree.size().0, known.size);
+    let (entries, claims) = source.entries((first, size.0), size, deadline).await?;
+    let end = TreeSize(first + entries.len() as u64);
+    let proof = source.consistency(end, size).await?;
+    let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
+    match follow::extend(&tree, leaves.iter().copied(), &known, &proof) {
+        Ok(_) => Ok(Entries { entries, leaves }),
+        Err(error) => {
+            source.distrust();
+            let (kind, failure) = blame(&source, &leaves, &error).await;
+            Err(Refused { kind, failure, others: Some(Others { leaves, claims }) })
+        }
+    }
+}
+
+/// What is wrong, the entries or what should show that they are not: a source whose own hashes do not lead to the signed
+/// head says nothing of its entries.
+async fn blame(source: &Source, leaves: &[Hash], error: &NotInTree) -> (Kind, Failure) {
+    let NotInTree { first: TreeSize(first), end, head } = *error;
+    let leads = |link: &Link| {
+        link.range.size() == end && verify::consistency(&link.range.head(), &head, &link.consistency).is_ok()
+    };
+    // Where the entries are the whole tree, its root tells.
+    if end < head.size && !source.link(end, head.size).await.is_ok_and(|link| leads(&link)) {
+        let what = format!("what the tree of size {} begins with", head.size);
+        return match source.tiles_of(end, head.size) {
+            Some(tiles) => (Kind::BadTile, Failure::wrong(tiles.join(", "), format!("no proof of {what}"))),
+            None => (Kind::BadProof, Failure::wrong("consistency proof", format!("it does not show {what}"))),
+        };
+    }
+    let promised = source.leaves(first, head.size).await.unwrap_or_default();
+    let differs = leaves.iter().zip(&promised).position(|(leaf, promised)| leaf != promised);
+    let reason = match differs {
+        Some(offset) => format!("entry {} does not hash to its leaf; {error}", first + offset as u64),
+        None => error.to_string(),
+    };
+    (Kind::BadEntry, Failure::wrong("entries", reason))
 }

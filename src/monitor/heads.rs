@@ -203,7 +203,7 @@ impl Watch<'_> {
     }
 
     /// Whether `known` and `head` are of one history: at once, or by asking one source after the other for the proof,
-    /// the one that shows the larger head first.
+    /// the one that shows the larger head first, those that were silent of late last.
     pub(super) async fn tie(&self, index: usize, known: &SignedHead, head: &SignedHead) -> Outcome {
         match follow::relate(known, head) {
             Relation::Agree => return Outcome::Agree,
@@ -214,8 +214,10 @@ impl Watch<'_> {
         let shows = |view: &View| view.seen.as_ref().is_some_and(|seen| seen.head == newer.head);
         let is_first = |&at: &usize| shows(&self.views[at]) || (at == index && newer.head == head.head);
         let (first, others): (Vec<_>, Vec<_>) = (0..self.views.len()).partition(is_first);
+        let (quick, stalled): (Vec<_>, Vec<_>) =
+            first.into_iter().chain(others).partition(|&at| !self.views[at].source.has_stalled());
         let (mut wrong, mut missing) = (None, "there is no source that has proofs".to_owned());
-        for source in first.into_iter().chain(others).map(|at| &self.views[at].source).filter(|s| s.has_entries()) {
+        for source in quick.into_iter().chain(stalled).map(|at| &self.views[at].source).filter(|s| s.has_entries()) {
             match source.link(older.head.size, newer.head.size).await {
                 Ok(link) => match follow::settle(older, newer, &link) {
                     Verdict::Extends => return Outcome::Agree,
@@ -276,10 +278,9 @@ impl Watch<'_> {
         self.raise_with(Kind::Rollback, index, reason, evidence, notes).await;
     }
 
-    /// Asks a source for the seal of its log, until there is one.
-    pub(super) async fn seal(&self, view: &View) -> Option<Bytes> {
-        let has_seal = self.state.seals.iter().any(|known| view.is_of(&known.seal.origin));
-        if has_seal { None } else { view.source.seal().await }
+    /// Whether a source is to be asked for the seal of its log: until there is one.
+    pub(super) fn wants_seal(&self, view: &View) -> bool {
+        !self.state.seals.iter().any(|known| view.is_of(&known.seal.origin))
     }
 
     /// Judges a seal, and holds the log to it from then on.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use indicatif::ProgressBar;
 use logwood_merkle::TreeHead;
 use logwood_monitor::failure::{Failure, Problem};
@@ -25,11 +25,11 @@ use logwood_monitor::status::Status;
 use logwood_note::{Evidence, Policy};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::alarm::{Alarm, Alarms, Kind};
 use super::catch_up::{Contradicted, History};
-use super::deliver::{Delivered, Deliverer};
+use super::deliver::Deliverer;
 use super::state::{Log, State, StateFile};
 
 /// What a monitor is to do.
@@ -50,9 +50,17 @@ pub(super) struct Plan<'a> {
     pub(super) once: bool,
 }
 
+/// How long a round waits for a source. One that is silent for longer is heard in a later round.
+const ROUND_WAIT: Duration = Duration::from_secs(10);
+
+/// What a source shows in a round: its checkpoint, and its seal, if that is asked for and there is one.
+type Shown = (Result<Bytes, Failure>, Option<Bytes>);
+
 /// A source, and what it showed.
 pub(super) struct View {
-    pub(super) source: Source,
+    pub(super) source: Arc<Source>,
+    /// Its answer, as long as it has not come.
+    asked: Option<JoinHandle<Shown>>,
     /// The last head that is of the one history.
     pub(super) seen: Option<SignedHead>,
     /// The tip that `seen` was shown to be of one history with. Of another one it is shown anew.
@@ -70,7 +78,8 @@ pub(super) struct View {
 impl View {
     fn new(source: Source) -> Self {
         Self {
-            source,
+            source: Arc::new(source),
+            asked: None,
             seen: None,
             seen_beside: None,
             loose: None,
@@ -139,12 +148,12 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits for a delivery. However long it takes, the sources are asked for their heads.
-    pub(super) async fn wait_for(&mut self, mut delivery: JoinHandle<Delivered>) -> anyhow::Result<Delivered> {
+    /// Waits for a task. However long it takes, the sources are asked for their heads.
+    pub(super) async fn wait_for<T>(&mut self, mut task: JoinHandle<T>) -> anyhow::Result<T> {
         loop {
             tokio::select! {
                 biased;
-                delivered = &mut delivery => return Ok(delivered?),
+                outcome = &mut task => return Ok(outcome?),
                 () = tokio::time::sleep_until(self.next_round), if !self.plan.once => {
                     self.round(true).await?;
                     self.alarms.end_round();
@@ -164,14 +173,13 @@ impl<'a> Watch<'a> {
 
     /// Asks every source for its head, and judges each.
     ///
-    /// * `is_waiting` - a delivery goes on meanwhile.
+    /// * `is_waiting` - something else goes on meanwhile.
     async fn round(&mut self, is_waiting: bool) -> anyhow::Result<()> {
         self.next_round = Instant::now() + self.plan.interval;
         self.alarms.begin_round(is_waiting);
         let before = self.state.seen();
-        let answers = join_all(self.views.iter().map(|view| join(view.source.checkpoint(), self.seal(view)))).await;
         let mut heads = Vec::new();
-        for (index, (note, seal)) in answers.into_iter().enumerate() {
+        for (index, (note, seal)) in self.ask().await? {
             if let Some(seal) = seal {
                 self.take_seal(index, seal).await;
             }
@@ -197,6 +205,38 @@ impl<'a> Watch<'a> {
             self.save()?;
         }
         Ok(())
+    }
+
+    /// Asks every source for its head, and takes what comes in time. So a source that is silent holds up the others once,
+    /// and not for as long as it may take; `--once` has no later round, and waits.
+    async fn ask(&mut self) -> anyhow::Result<Vec<(usize, Shown)>> {
+        let (now, mut shown) = (Instant::now(), Vec::new());
+        let mut deadlines = vec![now; self.views.len()];
+        for (index, deadline) in deadlines.iter_mut().enumerate() {
+            let wants_seal = self.wants_seal(&self.views[index]);
+            let View { source, asked, .. } = &mut self.views[index];
+            if asked.is_none() {
+                let source = Arc::clone(source);
+                *asked = Some(tokio::spawn(async move {
+                    let seal = async { if wants_seal { source.seal().await } else { None } };
+                    join(Box::pin(source.checkpoint()), Box::pin(seal)).await
+                }));
+                *deadline = now + ROUND_WAIT;
+            }
+        }
+        for (index, deadline) in deadlines.into_iter().enumerate() {
+            let View { source, asked, .. } = &mut self.views[index];
+            let Some(answer) = asked else { continue };
+            let answer = if self.plan.once { Ok(answer.await) } else { timeout_at(deadline, answer).await };
+            match answer {
+                Ok(answer) => {
+                    *asked = None;
+                    shown.push((index, answer?));
+                }
+                Err(_) => self.alarms.not_answered(&source.name),
+            }
+        }
+        Ok(shown)
     }
 
     async fn check_freshness(&mut self) {

@@ -19,6 +19,9 @@ pub(crate) enum Answer {
     CutGzip(Vec<u8>),
     /// This over and over, until the client has enough.
     Endless(Vec<u8>),
+    /// Nothing, for as long as the client waits.
+    #[allow(dead_code, reason = "fsck's own tests do not wait so long")]
+    Silence,
 }
 
 /// A server on the loopback, as long as the test's process lives.
@@ -63,6 +66,7 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str, u32) -> Answer, counts: &
     let head = |status: u16, fields: &str| format!("HTTP/1.1 {status} Word\r\nconnection: close\r\n{fields}\r\n");
     let sized = |length: usize, more: &str| head(200, &format!("content-length: {length}\r\n{more}"));
     let (head, body, endless) = match answer(path, count) {
+        Answer::Silence => return drop(std::io::copy(&mut stream, &mut std::io::sink())),
         Answer::Body(body) => (sized(body.len(), ""), body, false),
         Answer::Gzip(body) => (sized(body.len(), "content-encoding: gzip\r\n"), body, false),
         Answer::Status(status) => (head(status, "content-length: 0\r\nretry-after: 0\r\n"), Vec::new(), false),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,6 +70,17 @@ impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         Self(command.spawn().expect("it starts"))
     }
+}
+
+/// SIGTERM.
+pub(crate) fn terminate(running: &Running) {
+    let pid = i32::try_from(running.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::TERM).expect("it is ours");
+}
+
+/// The exit status, once it ends by itself.
+pub(crate) fn end(mut running: Running) -> Option<i32> {
+    running.0.wait().expect("it ends").code()
 }
 
 impl Drop for Running {

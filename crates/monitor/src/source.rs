@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use logwood_client::TlsOptions;
-use logwood_merkle::{CompactRange, Hash, LeafIndex, TileId, TreeSize};
+use logwood_merkle::{Hash, LeafIndex, TileId, TilePath, TreeSize, plan};
 use logwood_note::{Seal, origin_path};
+use parking_lot::Mutex;
 use reqwest::Url;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::claim::Claim;
 use crate::failure::Failure;
@@ -22,10 +24,16 @@ use crate::follow::Link;
 use crate::tiles::{FULL, SetUpError, World};
 use crate::{grpc, tiles};
 
-/// How long a head or a proof may take, with all repeats.
-const PROOF_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a head may take, with all repeats.
+const HEAD_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a proof may take, with all repeats: a few kilobytes, while a round waits.
+const PROOF_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the entries of a bundle may take, with all repeats: at most 16 MiB.
-const ENTRIES_DEADLINE: Duration = Duration::from_mins(5);
+pub const ENTRIES_DEADLINE: Duration = Duration::from_mins(5);
+/// The same while there is another source to ask.
+pub const ENTRIES_DEADLINE_FIRST: Duration = Duration::from_secs(30);
+/// How long a source that ran into a deadline is asked last.
+const STALLED_FOR: Duration = Duration::from_mins(5);
 
 /// A place where a log, or a head of it, can be seen.
 pub struct Source {
@@ -33,6 +41,8 @@ pub struct Source {
     pub name: String,
     kind: Kind,
     world: Arc<dyn World>,
+    /// When it ran into a deadline last.
+    stalled_at: Mutex<Option<Instant>>,
 }
 
 enum Kind {
@@ -66,7 +76,8 @@ impl Source {
             let url = Url::parse(&url).map_err(|_| wrong())?;
             Ok(tiles::Source::new(&url, roots, Arc::clone(world))?)
         };
-        let source = |kind| Self { name: text.to_owned(), kind, world: Arc::clone(world) };
+        let source =
+            |kind| Self { name: text.to_owned(), kind, world: Arc::clone(world), stalled_at: Mutex::default() };
         match scheme {
             "http" | "https" => Ok(vec![source(Kind::Tiles(tiles_at(text.to_owned())?))]),
             "grpc" | "grpcs" => {
@@ -93,6 +104,12 @@ impl Source {
         !matches!(self.kind, Kind::Witness(_))
     }
 
+    /// Whether it ran into a deadline of late: others are asked first.
+    #[must_use]
+    pub fn has_stalled(&self) -> bool {
+        self.stalled_at.lock().is_some_and(|at| at.elapsed() < STALLED_FOR)
+    }
+
     /// The newest checkpoint note.
     ///
     /// # Errors
@@ -105,7 +122,7 @@ impl Source {
                 Kind::Server(server) => server.checkpoint().await,
             }
         };
-        self.within(PROOF_DEADLINE, "checkpoint", answer).await
+        self.within(HEAD_DEADLINE, "checkpoint", answer).await
     }
 
     /// The seal note, if the source shows one; not verified. Logs of other makers have something else there, or nothing,
@@ -118,7 +135,7 @@ impl Source {
                 Kind::Witness(_) => Ok(None),
             }
         };
-        let answer = self.within(PROOF_DEADLINE, "seal", answer).await.ok().flatten();
+        let answer = self.within(HEAD_DEADLINE, "seal", answer).await.ok().flatten();
         answer.filter(|note| Seal::is_claimed_by(note))
     }
 
@@ -127,7 +144,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if they cannot be had within a minute.
+    /// [`Failure`] if they cannot be had within 20 seconds.
     pub async fn history(&self, from: TreeSize) -> Option<Result<(Vec<Bytes>, Option<u64>), Failure>> {
         let Kind::Server(server) = &self.kind else { return None };
         Some(self.within(PROOF_DEADLINE, "history", server.history(from)).await)
@@ -136,11 +153,17 @@ impl Source {
     /// The entries from `first` on, to `end` or the end of their bundle: at most 256. And what the source says of them.
     ///
     /// * `size` - of a signed tree that holds them.
+    /// * `deadline` - for all repeats: [`ENTRIES_DEADLINE`], or [`ENTRIES_DEADLINE_FIRST`].
     ///
     /// # Errors
     ///
-    /// [`Failure`] if they cannot be had within five minutes.
-    pub async fn entries(&self, first: u64, end: u64, size: TreeSize) -> Result<(Vec<Bytes>, Vec<Claim>), Failure> {
+    /// [`Failure`] if they cannot be had in that time.
+    pub async fn entries(
+        &self,
+        (first, end): (u64, u64),
+        size: TreeSize,
+        deadline: Duration,
+    ) -> Result<(Vec<Bytes>, Vec<Claim>), Failure> {
         let bundle = first / u64::from(FULL);
         let end = end.min((bundle + 1) * u64::from(FULL));
         let answer = async {
@@ -157,14 +180,14 @@ impl Source {
                 Kind::Witness(_) => Err(only_heads()),
             }
         };
-        self.within(ENTRIES_DEADLINE, "entries", answer).await
+        self.within(deadline, "entries", answer).await
     }
 
     /// The consistency proof from `old` to `new`.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it cannot be had within a minute.
+    /// [`Failure`] if it cannot be had within 20 seconds.
     pub async fn consistency(&self, old: TreeSize, new: TreeSize) -> Result<Vec<Hash>, Failure> {
         let answer = async {
             match &self.kind {
@@ -180,7 +203,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it cannot be had within a minute.
+    /// [`Failure`] if it cannot be had within 20 seconds.
     pub async fn inclusion(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Hash>, Failure> {
         let answer = async {
             match &self.kind {
@@ -199,8 +222,9 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it cannot be had within two minutes.
+    /// [`Failure`] if it cannot be had within 40 seconds.
     pub async fn link(&self, old: TreeSize, new: TreeSize) -> Result<Link, Failure> {
+        let consistency = self.consistency(old, new).await?;
         let range = async {
             match &self.kind {
                 Kind::Tiles(source) => source.range(old, new).await,
@@ -208,9 +232,23 @@ impl Source {
                 Kind::Witness(_) => Err(only_heads()),
             }
         };
-        let consistency = self.consistency(old, new).await?;
-        let range: CompactRange = self.within(PROOF_DEADLINE, "range", range).await.unwrap_or_default();
+        let range = self.within(PROOF_DEADLINE, "range", range).await.unwrap_or_default();
         Ok(Link { range, consistency })
+    }
+
+    /// The paths of the tiles that a consistency proof from `old` to `new` is made of, if it is made of tiles.
+    #[must_use]
+    pub fn tiles_of(&self, old: TreeSize, new: TreeSize) -> Option<Vec<String>> {
+        let Kind::Tiles(_) = &self.kind else { return None };
+        let mut paths: Vec<String> = Vec::new();
+        for &node in plan::consistency(old, new).ok()?.nodes() {
+            let (tile, ..) = TileId::of_node(node);
+            let path = TilePath::Hashes { tile, width: tile.partial_width(new) }.to_string();
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        Some(paths)
     }
 
     /// The leaf hashes that the source itself has for the entries from `first` on, up to the end of their tile: to say
@@ -232,6 +270,7 @@ impl Source {
         tokio::select! {
             answer = answer => answer,
             () = self.world.sleep(deadline) => {
+                *self.stalled_at.lock() = Some(Instant::now());
                 Err(Failure::unavailable(what, format!("no answer within {} seconds", deadline.as_secs())))
             }
         }
