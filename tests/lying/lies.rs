@@ -46,6 +46,10 @@ pub(crate) fn rollback(_: &World) -> Lie {
     Lie::of(View::Older)
 }
 
+pub(crate) fn regrown(_: &World) -> Lie {
+    Lie::of(View::Regrown)
+}
+
 pub(crate) fn frozen(world: &World) -> Lie {
     replayed(&world.frozen)
 }
@@ -236,6 +240,10 @@ pub(crate) fn cut_streams(_: &World) -> Lie {
         }
         Served::Body(body)
     })
+}
+
+pub(crate) fn silence(_: &World) -> Lie {
+    Lie::silent()
 }
 
 // Appends.

@@ -78,6 +78,11 @@ const TABLE: &[Row] = &[
         command: &[exit(&["head", "get", "prove", "export"], 1, "the server lags, or was rolled back")],
         monitor: alarm(1, "rollback", "it lags, or was rolled back"),
         fsck: fsck(3, "entries were taken back"), ..ROW },
+    Row { lie: "that earlier state, grown anew by other entries: what an old copy does once its key signs again", tell: lies::regrown, knows: Knows::Newest, over: Over::Both,
+        client: &[error(&["head", "get", "receipt", "read_range", "append"], "Verification", "does not extend the verified head of size 300")],
+        command: &[exit(&["head", "get", "prove", "export", "append"], 3, "does not extend the verified head of size 300")],
+        monitor: proof("split-view", 'b', "are of two histories; proved: "),
+        fsck: fsck(3, "but they are of two trees"), ..ROW },
     Row { lie: "a head of an hour ago, for ever", tell: lies::frozen, log: "audit", over: Over::Both,
         client: &[blind(&["head", "get"], NO_CLOCK)],
         command: &[blind(&["head", "get"], NO_CLOCK)],
@@ -212,6 +217,11 @@ const TABLE: &[Row] = &[
         client: &[error(&["read_range", "append_stream"], "Unreachable", "cannot reach"), error(&["append"], "NotSettled", "not settled: "), blind(&["get"], NOT_ASKED)],
         command: &[exit(&["append"], 1, "not settled: ")],
         monitor: alarm(1, "unreachable", "no whole answer"),
+        fsck: fsck(1, "try again later"), ..ROW },
+    Row { lie: "silence: connections are taken, and nothing is answered", tell: lies::silence, over: Over::Both,
+        client: &[error(&["head", "append"], "Unreachable", "cannot reach")],
+        command: &[exit(&["head", "append"], 1, "cannot reach")],
+        monitor: alarm(1, "unreachable", "no answer within 60 seconds"),
         fsck: fsck(1, "try again later"), ..ROW },
 
     // Appends.

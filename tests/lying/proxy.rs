@@ -34,6 +34,8 @@ pub(crate) enum View {
     Honest,
     /// A copy of it from an earlier time.
     Older,
+    /// That copy, which goes on from there by itself.
+    Regrown,
     /// A copy in which one old entry is another, and every hash and signature above it redone.
     Rewritten,
     /// A copy of that, which has grown.
@@ -90,6 +92,7 @@ pub(crate) struct Lie {
     ask: Box<Ask>,
     say: Vec<Box<Say>>,
     serve: Box<Serve>,
+    is_silent: bool,
 }
 
 impl Default for Lie {
@@ -100,6 +103,7 @@ impl Default for Lie {
             ask: Box::new(|_, message| message),
             say: Vec::new(),
             serve: Box::new(|_, body| Served::Body(body)),
+            is_silent: false,
         }
     }
 }
@@ -120,6 +124,11 @@ impl Lie {
     /// The server whose answer is passed on, by rpc (`Append`); over HTTP, by path below the log's URL.
     pub(crate) fn routed(self, route: impl Fn(&str) -> View + Send + Sync + 'static) -> Self {
         Self { route: Box::new(route), ..self }
+    }
+
+    /// Nothing is answered, ever.
+    pub(crate) fn silent() -> Self {
+        Self { is_silent: true, ..Self::default() }
     }
 
     /// Whichever log is asked for, this one answers.
@@ -250,6 +259,9 @@ impl Liar {
 
 async fn answer(state: Arc<State>, request: Request<Incoming>, cut: Arc<Notify>) -> Result<Response<Body>, Error> {
     let lie = Arc::clone(if state.lies.load(Ordering::SeqCst) { &state.lie } else { &state.before });
+    if lie.is_silent {
+        return std::future::pending().await;
+    }
     let path = request.uri().path().to_owned();
     if let Some(rpc) = path.strip_prefix("/logwood.v1.LogService/") {
         let upstream = (state.servers)((lie.route)(rpc));

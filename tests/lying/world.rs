@@ -1,8 +1,9 @@
-//! The world of the lies: a server with five logs, and four more with copies of them that tell another story.
+//! The world of the lies: a server with five logs, and five more with copies of them that tell another story.
 //!
 //! ```text
 //!   honest      default 300   other 300   inbox 300   audit 30   lost 70
 //!   older       default 200   other 300   inbox 300   audit 20   lost 20     the directory of an earlier time
+//!   regrown     default 330                                                  the same, and other entries since then
 //!   rewritten   default 300                                                  entry 75 replaced, signed anew
 //!   grown       default 350                                                  the same, and 50 entries more
 //!   twin        default 300   other 300   inbox 300   audit 30   lost 20     the same directory, started twice
@@ -99,6 +100,7 @@ impl World {
         let audit = raw::get(&server.http, "/logs/audit/checkpoint").body;
         server.stop();
         copy(&data, &path("older"));
+        copy(&data, &path("regrown"));
 
         let server = Server::start(&data, 0, &[]);
         fill(&server, "default", OLDER..SIZE).await;
@@ -109,10 +111,12 @@ impl World {
         copy(&path("rewritten"), &path("grown"));
 
         let mut servers: BTreeMap<&'static str, Server> =
-            ["honest", "older", "twin"].map(|name| (name, Server::start(&path(name), 0, &[]))).into();
+            ["honest", "older", "regrown", "twin"].map(|name| (name, Server::start(&path(name), 0, &[]))).into();
         servers.extend(["rewritten", "grown"].map(|name| (name, start_forged(&path(name)))));
         fill(&servers["grown"], "default", SIZE..SIZE + 50).await;
         fill(&servers["honest"], "lost", 100..150).await;
+        // The anchor of its directory is as old as the rest.
+        fill(&servers["regrown"], "default", 1_000..1_130).await;
         Self::observe(dir, servers, &audit).await
     }
 
@@ -126,6 +130,7 @@ impl World {
             let name = match view {
                 View::Honest => "honest",
                 View::Older => "older",
+                View::Regrown => "regrown",
                 View::Rewritten => "rewritten",
                 View::Grown => "grown",
                 View::Twin => "twin",

@@ -3,11 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
-use logwood_note::{AddCheckpoint, CosigningKey, SignatureType};
+use logwood_note::{AddCheckpoint, Checkpoint, CosigningKey, SignatureType};
 
 /// What a fake answers to the body of a request.
 type Answer = dyn Fn(&[u8]) -> (u16, Vec<u8>) + Send + Sync;
+
+/// When requests came, and the size of the checkpoint in each.
+pub type Requests = Arc<Mutex<Vec<(Instant, u64)>>>;
 
 /// Holds back every answer until it is opened.
 #[derive(Default)]
@@ -44,6 +48,21 @@ impl Fake {
             let line = key.cosign(request.checkpoint.text(), 1_800_000_000).expect("a checkpoint");
             (200, format!("{line}\n").into_bytes())
         })
+    }
+
+    /// Cosigns everything at once, and writes down what it was sent and when.
+    pub fn recording(name: &str) -> (Self, Requests) {
+        let key = CosigningKey::generate(name, SignatureType::Ed25519Cosignature).expect("a key");
+        let (vkey, requests) = (key.verifier().to_string(), Requests::default());
+        let record = Arc::clone(&requests);
+        let fake = Self::start(name, &vkey, move |body| {
+            let request = AddCheckpoint::parse(body).expect("a log sends what is well-formed");
+            let head = Checkpoint::parse_text(request.checkpoint.text()).expect("a checkpoint").head;
+            record.lock().expect("no panics").push((Instant::now(), head.size.0));
+            let line = key.cosign(request.checkpoint.text(), 1_800_000_000).expect("a checkpoint");
+            (200, format!("{line}\n").into_bytes())
+        });
+        (fake, requests)
     }
 
     /// Always answers the same.

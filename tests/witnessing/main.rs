@@ -97,7 +97,7 @@ async fn append(rpc: &mut Rpc, entry: &str, wait: HeadLevel) -> Result<v1::Appen
 
 /// Appends, again and again while the log asks its witnesses; for a minute at most.
 async fn append_at_last(rpc: &mut Rpc, entry: &str, wait: HeadLevel) -> Result<v1::AppendResponse, Status> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match append(rpc, entry, wait).await {
             Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {}
@@ -355,6 +355,32 @@ async fn a_log_that_acknowledges_at_witnessed_lets_out_nothing_without_a_quorum(
     let hidden = rpc.get_entry(v1::GetEntryRequest { log: "default".into(), by, ..Default::default() }).await;
     assert_eq!(hidden.expect_err("not let out").code(), Code::OutOfRange);
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_is_asked_no_more_often_than_its_interval_allows_and_for_a_newer_head_each_time() {
+    const INTERVAL_MS: u64 = 400;
+    const REQUESTS: usize = 4;
+    let site = Site::new().await;
+    let (paced, requests) = Fake::recording("paced");
+    let of_log = format!("start-guard = \"off\"\n[witnesses.paced]\nmin-interval-ms = {INTERVAL_MS}");
+    let config = site.configure(&[&paced.line], "quorum paced", "", &of_log);
+    let begin = Instant::now();
+    let server = site.start("data", &config, &[]);
+    let mut rpc = connect(&server).await;
+    let count = || requests.lock().expect("no panics").len();
+    let mut entries = 0..;
+    while count() < REQUESTS {
+        let entry = format!("entry {}", entries.next().expect("endless"));
+        append(&mut rpc, &entry, HeadLevel::Published).await.expect("appended");
+    }
+    server.stop();
+    let requests = requests.lock().expect("no panics");
+    // However late a request arrives, it was not sent before the intervals of those before it were over.
+    for (earlier, (arrived, _)) in (0..).zip(requests.iter()) {
+        assert!(*arrived - begin >= Duration::from_millis(earlier * INTERVAL_MS), "{requests:?}");
+    }
+    assert!(requests.windows(2).all(|pair| pair[0].1 < pair[1].1), "the newest head each time: {requests:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,8 @@
 //! | 404, 410 | missing: the log does not have what its checkpoint promises |
 //! | bytes that are not what the tree says, or too many of them | wrong |
 //! | bytes that do not decompress | asked once more, then wrong |
-//! | 408, 425, 429, 5xx, no connection, a cut or slow body | asked again, then unavailable |
+//! | 408, 425, 429, 5xx, no connection, a cut body | asked again, then unavailable |
+//! | silence for 30 seconds | asked once more, then unavailable |
 //! | anything else | unavailable |
 //!
 //! Source: C2SP tlog-tiles.
@@ -124,6 +125,8 @@ enum Attempt {
         reason: String,
         retry_after: Option<Duration>,
     },
+    /// Nothing came for as long as anybody waits.
+    Silent(String),
     /// The whole answer came, and does not decompress: something on the way may have spoilt it.
     Corrupt(String),
     Over(Problem),
@@ -270,7 +273,7 @@ impl Source {
 
     /// Fetches `path` into a new sink, again and again while that may help.
     async fn get<S: Sink>(&self, path: &str, new_sink: impl Fn() -> S) -> Result<S, Failure> {
-        let (mut failures, mut is_corrupt) = (0, false);
+        let (mut failures, mut is_corrupt, mut is_silent) = (0, false, false);
         loop {
             let mut sink = new_sink();
             let (reason, retry_after) = match self.attempt(path, &mut sink).await {
@@ -279,6 +282,13 @@ impl Source {
                 Err(Attempt::Corrupt(reason)) if is_corrupt => return Err(Failure::wrong(path, reason)),
                 Err(Attempt::Corrupt(reason)) => {
                     is_corrupt = true;
+                    (reason, None)
+                }
+                Err(Attempt::Silent(reason)) if is_silent => {
+                    return Err(Failure::unavailable(path, format!("{reason}, twice: try again later")));
+                }
+                Err(Attempt::Silent(reason)) => {
+                    is_silent = true;
                     (reason, None)
                 }
                 Err(Attempt::Again { reason, retry_after }) => (reason, retry_after),
@@ -298,7 +308,7 @@ impl Source {
         let mut response = match self.client.get(url).send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() || error.is_redirect() => return Err(unavailable(whole(&error))),
-            Err(error) => return Err(Attempt::Again { reason: whole(&error), retry_after: None }),
+            Err(error) => return Err(broken(&error)),
         };
         check_status(&response)?;
         // What reqwest can decode it has decoded, and taken the field away.
@@ -348,9 +358,15 @@ fn check_status(response: &Response) -> Result<(), Attempt> {
 /// the first is one of the connection.
 fn broken_body(error: &reqwest::Error) -> Attempt {
     if error.is_timeout() || is_of_connection(error) {
-        return Attempt::Again { reason: whole(error), retry_after: None };
+        return broken(error);
     }
     Attempt::Corrupt(with_causes("the answer does not decompress", error))
+}
+
+/// What there is of a request that was not answered, or not to the end.
+fn broken(error: &reqwest::Error) -> Attempt {
+    let reason = whole(error);
+    if error.is_timeout() { Attempt::Silent(reason) } else { Attempt::Again { reason, retry_after: None } }
 }
 
 fn is_of_connection(error: &(dyn Error + 'static)) -> bool {
