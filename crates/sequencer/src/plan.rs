@@ -1,9 +1,11 @@
 //! Planning: which entries the next round takes, at which indices, and what it writes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+// Its keys are assigned here, or hashed under a secret: nobody can choose them so that they collide.
+use foldhash::HashMap;
 use logwood_merkle::{Hash, LeafIndex, TileId, TileNodes};
 use logwood_store::{
     BUNDLE_ENTRIES, Entry, Extension, IdentityHash, LogNumber, LogRound, LogSettings, LogState, PackedBundle, Piece,
@@ -157,12 +159,12 @@ impl<T> Sequencer<T> {
             last,
             limits: RoundLimits::default(),
             adopted: last,
-            tails: HashMap::new(),
+            tails: HashMap::default(),
             open: BTreeMap::new(),
             open_entries: 0,
             open_bytes: 0,
             answers: Vec::new(),
-            identities: HashMap::new(),
+            identities: HashMap::default(),
             in_flight: VecDeque::new(),
             open_identities: Vec::new(),
         }

@@ -262,7 +262,7 @@ impl LogKeys {
 pub(crate) struct Registry {
     keys: PathBuf,
     by_name: RwLock<HashMap<String, Arc<LogHandle>>>,
-    by_number: RwLock<HashMap<LogNumber, Arc<LogHandle>>>,
+    by_number: RwLock<foldhash::HashMap<LogNumber, Arc<LogHandle>>>,
     /// What this process signed last, for logs that a reload took out of memory.
     signed: Mutex<HashMap<LogNumber, TreeHead>>,
     /// Tells the order in which logs were used last.

@@ -1,7 +1,8 @@
 //! What has arrived and is in no round yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use logwood_sequencer::Submission;
 use logwood_store::LogNumber;
 

@@ -3,11 +3,13 @@
 //! Rows gather in batches. A batch is looked up in, written to a file and forgotten as a whole, so that no row is ever
 //! taken out of a map.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash as StdHash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+// Its keys are hashes, and its seed is the process's: nobody can choose entries so that they collide.
+use foldhash::HashMap;
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_store::{IdentityHash, IndexRow, LogNumber, Lookup, RoundNumber};
 use parking_lot::{Condvar, Mutex};
