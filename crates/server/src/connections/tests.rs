@@ -1,8 +1,10 @@
 //! Connections over the limit, silent ones, and peers that take nothing.
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::iter;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;
 use crate::limits::LimitSettings;
@@ -13,27 +15,77 @@ fn connection(first_call: Duration) -> (DuplexStream, Connection<DuplexStream>) 
     (client, Connection::new(server, place, (first_call, Duration::ZERO)))
 }
 
+/// A listener that takes two connections.
+fn two() -> Limits {
+    Limits::try_from(LimitSettings { connections: 2, ..LimitSettings::default() }).expect("valid")
+}
+
 #[tokio::test]
-async fn a_connection_over_the_limit_is_closed_at_once_and_a_place_can_be_taken_again() {
-    let limits = Limits::try_from(LimitSettings { connections: 2, ..LimitSettings::default() }).expect("valid");
-    let (mut clients, servers): (Vec<_>, Vec<_>) = (0..3).map(|_| duplex(64)).unzip();
-    let (mut last, another) = duplex(64);
-    let (later, incoming) = tokio::sync::mpsc::unbounded_channel();
-    for server in servers {
-        later.send(Ok(server)).expect("listening");
-    }
-    let mut incoming = Box::pin(limit(tokio_stream::wrappers::UnboundedReceiverStream::new(incoming), &limits));
+async fn where_all_have_called_a_new_connection_is_closed_at_once_until_there_is_a_place() {
+    let (later, incoming) = unbounded_channel();
+    let limits = two();
+    let mut incoming = Box::pin(limit(UnboundedReceiverStream::new(incoming), &limits));
+    let connect = || {
+        let (client, server) = duplex(64);
+        later.send(io::Result::Ok(server)).expect("listening");
+        client
+    };
+    let _clients = (connect(), connect());
     let first = incoming.next().await.expect("a connection").expect("accepted");
-    let _second = incoming.next().await.expect("a connection").expect("accepted");
-    later.send(Ok(another)).expect("listening");
-    assert!(futures_util::FutureExt::now_or_never(incoming.next()).is_none(), "there is no third place");
-    assert_eq!(clients[2].read(&mut [0]).await.expect("closed in order"), 0);
-    assert_eq!(last.read(&mut [0]).await.expect("closed in order"), 0);
+    let second = incoming.next().await.expect("a connection").expect("accepted");
+    first.connect_info().called();
+    second.connect_info().called();
+    for mut client in [connect(), connect()] {
+        assert!(incoming.next().now_or_never().is_none(), "there is no third place");
+        assert_eq!(client.read(&mut [0]).await.expect("closed in order"), 0);
+    }
+    // A call that goes on keeps the peer, and not the place.
+    let _call = first.connect_info();
     drop(first);
-    let (_client, server) = duplex(64);
-    later.send(Ok(server)).expect("listening");
+    let _client = connect();
     assert!(incoming.next().await.expect("a connection").is_ok());
-    clients.clear();
+}
+
+#[tokio::test]
+async fn whoever_has_waited_longest_for_a_first_call_makes_room() {
+    let (later, incoming) = unbounded_channel();
+    let limits = two();
+    let mut incoming = Box::pin(limit(UnboundedReceiverStream::new(incoming), &limits));
+    let mut clients = Vec::new();
+    let mut servers = Vec::new();
+    for number in 0..4 {
+        let (client, server) = duplex(64);
+        clients.push(client);
+        later.send(io::Result::Ok(server)).expect("listening");
+        servers.push(incoming.next().await.expect("a connection").expect("accepted"));
+        if number == 0 {
+            servers[0].connect_info().called();
+        }
+    }
+    for number in [1, 2] {
+        let error = servers[number].read_u8().await.expect_err("it was put out");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        servers[number].connect_info().called();
+        assert!(servers[number].read_u8().await.is_err(), "that call is too late");
+    }
+    for number in [0, 3] {
+        clients[number].write_all(b"x").await.expect("room");
+        assert_eq!(servers[number].read_u8().await.expect("it has its place"), b'x');
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_gone_or_has_called_is_not_remembered_for_long() {
+    let mut waiting = Waiting::new(3);
+    let (_client, open) = connection(Duration::ZERO);
+    waiting.add(&open.peer);
+    for _ in 0..100 {
+        let (_client, closed) = connection(Duration::ZERO);
+        waiting.add(&closed.peer);
+        assert!(waiting.peers.len() <= 6);
+    }
+    assert!(waiting.put_out_first().is_some());
+    assert!(waiting.put_out_first().is_none(), "nobody else is there");
 }
 
 #[tokio::test]
