@@ -6,7 +6,8 @@ use std::path::Path;
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // As of this run: the script may have been compiled in another checkout that shares the target directory.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let files = ["logwood/v1/log.proto", "logwood/v1/admin.proto"];
     println!("cargo::rerun-if-changed={}", root.display());
 
