@@ -575,6 +575,25 @@ fn witnesses_who_do_not_answer_hold_back_no_other_log() {
 }
 
 #[test]
+fn a_tick_that_witnesses_outlast_is_made_up_for_once_they_are_done() {
+    let mut world = published();
+    world.happen(&Happening::Grow(ASKS.0, 1));
+    world.happen(&Happening::Pass(INTERVAL_MS, 0));
+    let began = world.now.elapsed_ms;
+    for round in 1..=4 {
+        assert_eq!(world.taken[&ASKS].last(), Some(&world.now.elapsed_ms), "round {round}");
+        world.happen(&Happening::Finish(Outcome::Done));
+        world.happen(&Happening::Grow(ASKS.0, 1));
+        world.happen(&Happening::Pass(INTERVAL_MS, 0));
+        world.happen(&Happening::Pass(INTERVAL_MS / 4, 0));
+        world.happen(&Happening::Ask { cosigned: false });
+        world.happen(&Happening::Finish(Outcome::Done));
+        world.happen(&Happening::Finish(Outcome::Done));
+    }
+    assert_eq!(world.now.elapsed_ms - began, 5 * INTERVAL_MS, "four publications of a deadline each, and no pause");
+}
+
+#[test]
 fn a_crash_while_witnesses_are_asked_leaves_their_head_in_the_history() {
     let mut world = published();
     world.happen(&Happening::Grow(ASKS.0, 5));

@@ -24,6 +24,10 @@ pub(super) struct Log {
     pub(super) thinning: Thinning,
     /// The time of the head taken last: time does not go back in a history, whatever the clock does.
     pub(super) taken_posix_ms: u64,
+    /// When a head was last taken, on the clock of [`Now::elapsed_ms`].
+    pub(super) taken_ms: Option<u64>,
+    /// Ticks that came while a head was being published.
+    pub(super) missed_ticks: u32,
     /// When the log was last published or loaded.
     pub(super) published_ms: u64,
     /// Failures in a row, and when the next attempt may be made.
@@ -75,6 +79,8 @@ impl Log {
             phase: Phase::Idle,
             thinning: Thinning::default(),
             taken_posix_ms,
+            taken_ms: None,
+            missed_ticks: 0,
             published_ms: now.elapsed_ms,
             failures: 0,
             retry_ms: 0,
@@ -95,6 +101,17 @@ impl Log {
         self.served.is_some_and(|served| served.size >= head.size)
     }
 
+    /// Whether it is time for the next head. A tick that came while witnesses were asked is made up for once they are done,
+    /// so that waiting for them does not add to the interval.
+    ///
+    /// * `ticked` - it is the tick of all logs.
+    pub(super) fn is_due(&mut self, ticked: bool, interval_ms: u64, now: Now) -> bool {
+        let ticks = self.missed_ticks.saturating_add(ticked.into());
+        self.missed_ticks = if matches!(self.phase, Phase::Idle) { 0 } else { ticks };
+        let is_over = self.taken_ms.is_none_or(|taken_ms| now.elapsed_ms >= taken_ms + interval_ms);
+        self.wanted || (now.elapsed_ms >= self.retry_ms && (ticks > 0 && is_over || self.failures > 0))
+    }
+
     /// Whether the newest head's signatures should be renewed.
     pub(super) fn is_stale(&self, refresh_ms: u64, now: Now) -> bool {
         self.renews && refresh_ms > 0 && self.released.is_some() && now.elapsed_ms >= self.published_ms + refresh_ms
@@ -106,6 +123,7 @@ impl Log {
         }
         let (head, signature) = self.released.clone()?;
         self.taken_posix_ms = self.taken_posix_ms.max(now.posix_ms);
+        self.taken_ms = Some(now.elapsed_ms);
         let time_ms = self.taken_posix_ms;
         let history = self.thinning.wanted(time_ms);
         self.phase = Phase::Preparing { head, time_ms, signature };

@@ -173,13 +173,12 @@ impl Publisher {
     /// Step 1, for every log that is due.
     fn take(&mut self, now: Now) {
         let ticked = now.elapsed_ms >= self.next_tick_ms;
+        let PublisherSettings { interval_ms, refresh_ms } = self.settings;
         if ticked {
-            self.next_tick_ms = now.elapsed_ms + self.settings.interval_ms;
+            self.next_tick_ms = now.elapsed_ms + interval_ms;
         }
-        let refresh_ms = self.settings.refresh_ms;
         for (&number, log) in &mut self.logs {
-            let due = log.wanted || (now.elapsed_ms >= log.retry_ms && (ticked || log.failures > 0));
-            if due && (log.has_grown() || log.is_stale(refresh_ms, now)) {
+            if log.is_due(ticked, interval_ms, now) && (log.has_grown() || log.is_stale(refresh_ms, now)) {
                 self.actions.extend(log.take(number, now));
             }
         }
