@@ -5,7 +5,9 @@ pub mod disk;
 #[path = "../../../merkle/tests/common/rfc6962.rs"]
 mod rfc6962;
 
-use logwood_merkle::{Hash, TreeHead, TreeSize};
+use std::ops::Range;
+
+use logwood_merkle::{Hash, NodeId, ProofPlan, RangeProof, TreeHead, TreeSize, plan};
 use logwood_note::{AddCheckpoint, CosigningKey, Policy, PrivateKey, SignatureType, SignedNote, SigningKey};
 use logwood_note::{VerifierKey, sign_checkpoint};
 
@@ -38,6 +40,25 @@ pub fn proof(branch: bool, old: u64, new: u64) -> Vec<Hash> {
     }
     let old = usize::try_from(old).expect("a small tree");
     rfc6962::proof(old, &leaves(branch, new))
+}
+
+/// The RFC 6962 inclusion proof of a leaf of a branch at `size`.
+pub fn inclusion(branch: bool, index: u64, size: u64) -> Vec<Hash> {
+    rfc6962::path(usize::try_from(index).expect("a small tree"), &leaves(branch, size))
+}
+
+/// The range proof of some leaves of a branch at `size`.
+pub fn range_proof(branch: bool, range: Range<u64>, size: u64) -> RangeProof {
+    let plan = plan::range(range, TreeSize(size)).expect("in the tree");
+    let leaves = leaves(branch, size);
+    let hashes = |plan: &ProofPlan| {
+        let covered = |node: &NodeId| (node.index << node.level)..((node.index + 1) << node.level);
+        let usize_of = |at: u64| usize::try_from(at).expect("a small tree");
+        let nodes = plan.nodes().iter().map(covered);
+        let nodes: Vec<_> = nodes.map(|leaf| rfc6962::mth(&leaves[usize_of(leaf.start)..usize_of(leaf.end)])).collect();
+        plan.assemble(&nodes).expect("one hash for each node")
+    };
+    RangeProof { left: hashes(&plan.left), right: hashes(&plan.right) }
 }
 
 pub fn log_key() -> SigningKey {
