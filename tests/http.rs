@@ -474,6 +474,35 @@ async fn an_entry_can_be_posted_where_that_is_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_gets_the_answer_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (config, body) = (dir.path().join("logwood.toml"), dir.path().join("body"));
+    std::fs::write(&config, "[http]\nappend = true\n").expect("a file");
+    let server = Server::start(&dir.path().join("data"), 0, &["--config", config.to_str().expect("text")]);
+    let post = |version: &str, path: &str, fields: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", version, "--output", "/dev/null", "--write-out", "%{http_code}", "--data-binary"]);
+        curl.arg(format!("@{}", body.display())).args(fields.iter().flat_map(|field| ["--header", field]));
+        let output = curl.arg(format!("http://{}/logs/default/{path}", server.http)).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for bytes in [65_536, 100_000, 4_000_000] {
+            std::fs::write(&body, vec![7; bytes]).expect("a file");
+            for _ in 0..8 {
+                assert_eq!(post(version, "add", &[]), "413", "{version} {bytes}");
+                assert_eq!(post(version, "add", &["transfer-encoding: chunked"]), "413", "{version} {bytes}, chunked");
+                assert_eq!(post(version, "checkpoint", &[]), "405", "{version} {bytes}");
+            }
+        }
+        std::fs::write(&body, "x").expect("a file");
+        for _ in 0..8 {
+            assert_eq!(post(version, "add", &["origin: https://example.com"]), "403", "{version}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_done() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = start(dir.path(), 1_500, &[]).await;

@@ -30,7 +30,7 @@ impl Refused {
 }
 
 /// Appends the body as one entry; answers with its index once it is under a signed head.
-pub(super) async fn add(core: &Core, name: &str, headers: &HeaderMap, body: Incoming) -> Answer {
+pub(super) async fn add(core: &Core, name: &str, headers: &HeaderMap, body: &mut Incoming) -> Answer {
     let request = match receive(name, headers, body).await {
         Ok(request) => request,
         Err(Refused(status, text)) => return refusal(status, &text),
@@ -42,7 +42,7 @@ pub(super) async fn add(core: &Core, name: &str, headers: &HeaderMap, body: Inco
     }
 }
 
-async fn receive(name: &str, headers: &HeaderMap, body: Incoming) -> Result<v1::AppendRequest, Refused> {
+async fn receive(name: &str, headers: &HeaderMap, body: &mut Incoming) -> Result<v1::AppendRequest, Refused> {
     // A page of any site may make a browser send a plain POST to this machine.
     if headers.contains_key(ORIGIN) {
         return Err(Refused::new(StatusCode::FORBIDDEN, "web pages cannot append"));
@@ -68,7 +68,7 @@ fn identity(headers: &HeaderMap) -> Result<Option<Bytes>, Refused> {
 }
 
 /// The body, which is refused as soon as it is known to be longer than an entry.
-async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refused> {
+async fn read(headers: &HeaderMap, body: &mut Incoming) -> Result<Bytes, Refused> {
     let too_long =
         || Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("an entry has at most {ENTRY_BYTES_MAX} bytes"));
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -9,6 +9,7 @@ mod connections;
 mod content;
 mod encoding;
 mod route;
+mod unread;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl Http {
     /// Answers one request; never fails.
     async fn answer(&self, request: Request<Incoming>, in_progress: &InProgress) -> Answer {
         let start = Instant::now();
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
         let route = Route::parse(head.uri.path(), head.uri.query());
         let route = route.filter(|route| self.append || !matches!(route, Route::Log { part: Part::Add, .. }));
@@ -102,7 +103,7 @@ impl Http {
             Some(route) if head.method == Method::OPTIONS => options(route.allowed()),
             Some(Route::Log { name, part: Part::Add }) => {
                 if let Ok(_receiving) = self.adds.try_acquire() {
-                    add::add(&self.core, name, &head.headers, body).await
+                    add::add(&self.core, name, &head.headers, &mut body).await
                 } else {
                     let text = format!("at most {ADDS_MAX} entries are received at once: try again");
                     refusal(StatusCode::TOO_MANY_REQUESTS, &text)
@@ -110,6 +111,7 @@ impl Http {
             }
             Some(route) => self.read(route, &head.headers, in_progress).await.unwrap_or_else(|status| failed(&status)),
         };
+        unread::discard(&head.headers, &mut body).await;
         let label = route.map_or("other", Route::label);
         self.metrics().http_answered(label, answer.status(), start.elapsed());
         finish(answer, is_head)
