@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
@@ -29,7 +30,7 @@ pub(super) async fn discard(headers: &HeaderMap, body: &mut Incoming) {
         while left > 0
             && let Some(Ok(frame)) = body.frame().await
         {
-            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
         }
     };
     // Whoever takes longer may miss the answer.
