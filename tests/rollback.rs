@@ -40,6 +40,29 @@ fn an_old_copy_of_the_data_reads_but_does_not_sign() {
     server.stop();
 }
 
+#[test]
+fn a_copy_that_went_its_own_way_does_not_sign_beside_the_anchor_of_the_original_however_large_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, twin) = (dir.path().join("data"), dir.path().join("twin"));
+    for (name, entries) in [("one", "first\n"), ("two", "second\n"), ("other", "another second\nand a third\n")] {
+        std::fs::write(dir.path().join(name), entries).expect("written");
+    }
+    let append = |data: &Path, state: &str, file: &str| {
+        let server = Server::start(data, 0, &[]);
+        let (code, text) = logwood(&server, dir.path(), state, &["append", file]);
+        server.stop();
+        (code, text)
+    };
+    assert_eq!(append(&data, "a", "one").0, Some(0));
+    copy(&data, &twin);
+    assert_eq!(append(&data, "a", "two").0, Some(0));
+    assert_eq!(append(&twin, "b", "other").0, Some(0), "nothing tells it that it is a copy");
+
+    std::fs::copy(data.join("ANCHOR"), twin.join("ANCHOR")).expect("copied");
+    let (code, text) = append(&twin, "c", "one");
+    assert!(code == Some(1) && text.contains("read-only"), "{text}");
+}
+
 /// Why a server does not start on `data`.
 fn refusal(data: &Path) -> String {
     let mut command = Command::new(LOGWOOD);

@@ -28,12 +28,6 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/logwood.v1.bin"));
 }
 
-/// Largest `Append` request, and largest message of a stream, in bytes: an entry, an identity, and their framing.
-pub const APPEND_MESSAGE_BYTES_MAX: usize = 68 * 1024;
-
-/// Largest `AppendBatch` request in bytes.
-pub const BATCH_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// Largest answer in bytes, framing included: stock gRPC clients refuse more than 4 MiB.
 pub const ANSWER_BYTES_MAX: usize = 3 * 1024 * 1024 + 512 * 1024;
 

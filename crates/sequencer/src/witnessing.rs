@@ -229,10 +229,10 @@ impl Witnessing {
         Self { policy, deadline_ms, endpoints, overruled, heard, offers, last_offer: 0, actions }
     }
 
-    /// Whether one witness has cosigned so far. Nothing is waited for if all that can be asked are overruled.
+    /// Whether one witness has cosigned so far that is not overruled. Nothing is waited for if all that can be asked are.
     #[must_use]
     pub fn has_heard_any(&self) -> bool {
-        !self.heard.is_empty() || self.endpoints.iter().all(|endpoint| endpoint.is_distrusted)
+        !self.heard.is_subset(&self.overruled) || self.endpoints.iter().all(|endpoint| endpoint.is_distrusted)
     }
 
     /// Whether a quorum of the policy has cosigned so far, whichever heads. Those that are overruled count as heard.

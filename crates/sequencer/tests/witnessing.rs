@@ -245,6 +245,8 @@ fn what_has_been_heard_counts_a_witness_that_is_overruled_with_all_of_its_keys()
     let mut run = distrusting(&[b"a"]);
     run.offer(9);
     assert!(!run.machine.has_heard_any() && !run.machine.has_heard_quorum());
+    run.answer(A, 200, cosigned(&keys()[0], &run.tree.note(9)));
+    assert!(!run.machine.has_heard_any(), "what a distrusted witness says opens nothing");
     run.answer(B, 200, cosigned(&keys()[2], &run.tree.note(9)));
     assert!(run.machine.has_heard_any() && run.machine.has_heard_quorum());
     let none_is_left = distrusting(&[b"b", b"c"]).machine;

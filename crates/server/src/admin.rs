@@ -195,7 +195,7 @@ impl AdminService for Admin {
         self.set_state(name, LogState::Frozen).await?;
         let log = tokio::task::block_in_place(|| self.0.log(name))?;
         publisher::publish_witnessed(&self.0, &log).await?;
-        let note = Core::seal(&log, now_ms() / 1_000)?;
+        let note = tokio::task::block_in_place(|| self.0.seal(&log, now_ms() / 1_000))?;
         let info = self.set_state(name, LogState::Sealed { note }).await?;
         Ok(Response::new(v1::SealLogResponse { info: Some(info) }))
     }

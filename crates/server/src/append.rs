@@ -14,7 +14,7 @@ use tonic::{Code, Status, Streaming};
 
 use self::logged::Logged;
 use crate::budget::Held;
-use crate::core::{Core, check_known};
+use crate::core::{Core, WhenFull, check_known};
 use crate::read::level;
 use crate::registry::{LogHandle, Published, Released, Shown};
 use crate::service::Answers;
@@ -35,7 +35,7 @@ pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1
     Core::check_appendable(&log, 1)?;
     check_known(request.known_size, log.visible_size().0)?;
 
-    let (acknowledged, released) = core.submit(&log, vec![entry]).await?;
+    let (acknowledged, released) = core.submit(&log, vec![entry], WhenFull::Refuse).await?;
     let placement = acknowledged.placements[0];
     let index = placement.index();
     let shown = cover(&log, released, index, (level, core.wait(&log, request.wait_ms))).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn append_batch(
         let identity = entry.identity.as_ref().map(|v1::batch_entry::Identity::Key(key)| &key[..]);
         group.push(position, core.entry(&entry.entry, identity));
     }
-    let mut logged = group.log(core, &log, (level, core.wait(&log, request.wait_ms))).await?;
+    let mut logged = group.log(core, &log, WhenFull::Refuse, (level, core.wait(&log, request.wait_ms))).await?;
     let head = logged.prove(core, &log, request.known_size)?;
     Ok(v1::AppendBatchResponse { head, runs: logged.runs, errors: logged.errors })
 }
@@ -107,13 +107,13 @@ pub(crate) async fn append_stream(core: Arc<Core>, stream: Stream) -> Result<(),
         Core::check_appendable(&log, group.entries.len())?;
         let counted = held.take();
         let wait = (Level::Signed, core.wait(&log, 0));
-        let logged = std::mem::take(&mut group).log(&core, &log, wait);
+        let logged = std::mem::take(&mut group).log(&core, &log, WhenFull::Wait, wait);
         tokio::pin!(logged);
         let logged = loop {
             tokio::select! {
                 logged = &mut logged => break logged?,
                 message = requests.next(), if !ended && !group.is_full() && !core.bounds.is_stopping() => {
-                    ended = !group.take(&core, message.transpose()?)?;
+                    ended = !group.take(&core, read(message)?)?;
                 }
             }
         };
@@ -121,7 +121,7 @@ pub(crate) async fn append_stream(core: Arc<Core>, stream: Stream) -> Result<(),
         // What has arrived meanwhile goes with the next round.
         while !ended && !group.is_full() && !core.bounds.is_stopping() {
             let Some(message) = futures_util::FutureExt::now_or_never(requests.next()) else { break };
-            ended = !group.take(&core, message.transpose()?)?;
+            ended = !group.take(&core, read(message)?)?;
         }
         for part in logged.parts(core.bounds.limits.stream_answer_bytes(), open.range_proofs) {
             let room = core.bounds.stream_answer().await;
@@ -144,10 +144,14 @@ async fn next(
     tokio::select! {
         biased;
         status = core.bounds.stopping() => Err(status),
-        message = requests.message() => {
-            message.map_err(|status| if status::is_misread(&status) { status::malformed() } else { status })
-        }
+        message = requests.next() => read(message),
     }
+}
+
+/// A message of a stream; one that is none of the contract is the caller's fault.
+fn read(message: Option<Result<v1::AppendStreamRequest, Status>>) -> Result<Option<v1::AppendStreamRequest>, Status> {
+    let malformed = |status: Status| if status::is_misread(&status) { status::malformed() } else { status };
+    message.transpose().map_err(malformed)
 }
 
 /// Entries of one call that go into one round, and those that were refused on arrival.
@@ -191,12 +195,18 @@ impl Group {
     }
 
     /// Logs the entries in one round and says where each is.
-    async fn log(self, core: &Core, log: &LogHandle, wait: (Level, Duration)) -> Result<Logged, Status> {
+    async fn log(
+        self,
+        core: &Core,
+        log: &LogHandle,
+        when_full: WhenFull,
+        wait: (Level, Duration),
+    ) -> Result<Logged, Status> {
         let mut logged = Logged { shown: None, runs: Vec::new(), errors: self.errors };
         if self.entries.is_empty() {
             return Ok(logged);
         }
-        let (acknowledged, released) = core.submit(log, self.entries).await?;
+        let (acknowledged, released) = core.submit(log, self.entries, when_full).await?;
         let last = acknowledged.placements.iter().map(|placement| placement.index()).max();
         let last = last.expect("as many placements as entries, of which there is one");
         let shown = cover(log, released, last, wait).await?;

@@ -49,8 +49,8 @@ impl Bodies {
             "/logwood.v1.LogService/AppendStream" => (limits.append_message_bytes(), true),
             "/logwood.v1.LogService/Append" => (limits.append_message_bytes(), false),
             "/logwood.v1.LogService/AppendBatch" => (limits.batch_message_bytes(), false),
-            // Checkpoints with their cosignatures, up to 64 of them.
-            "/logwood.v1.AdminService/ThawLog" => (limits.other_message_bytes().max(1024 * 1024), false),
+            // Checkpoints with their cosignatures, up to 64 of them: 36 KiB each at most.
+            "/logwood.v1.AdminService/ThawLog" => (limits.other_message_bytes().max(4 * 1024 * 1024), false),
             // Streams of reflection among them: what takes longer than one request may is cut off.
             _ => (limits.other_message_bytes(), false),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use logwood_merkle::{Hash, TreeHead, TreeSize};
-use logwood_note::{LogName, Seal};
+use logwood_note::{LogName, Policy, Seal};
 use logwood_proto::{Reason, hashes_to_bytes, v1};
 use logwood_sequencer::publisher::may_be_seen;
 use logwood_sequencer::{Level, LogTail, NewEntry, Submission};
@@ -20,20 +20,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::admin::Origins;
-use crate::anchor::Anchored;
 use crate::bounds::Bounds;
 use crate::inbox::Inbox;
 use crate::metrics::Fill;
 use crate::publisher::{ToPublisher, published};
 use crate::queue::Queue;
-use crate::registry::{LogHandle, Published, Released, Shown, Signer};
+use crate::registry::{LogHandle, Released, Shown};
 use crate::serve::PublishOptions;
 use crate::status;
-use crate::witnesses::{Watched, Witnesses};
+use crate::witnesses::{Witnesses, is_quorum};
 use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
 /// How many heads of the history are read at once in search of the largest one that is witnessed.
-const WITNESSED_PAGE: usize = 256;
+const WITNESSED_PAGE: usize = 32;
+
+/// What becomes of entries that the queue has no room for.
+#[derive(Clone, Copy)]
+pub(crate) enum WhenFull {
+    /// The caller is told to come back.
+    Refuse,
+    /// The caller is not read from meanwhile: flow control of a stream.
+    Wait,
+}
 
 /// State of the services.
 pub(crate) struct Core {
@@ -131,9 +139,24 @@ impl Core {
 
     /// The size of the newest published head of a log that need not be in memory.
     pub(crate) fn published_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
-        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
-        let seen = Self::seen(store, record.number, newest.as_ref(), self.shared.anchor.head(&record.settings.name))?;
+        let seen = self.published_head(store, record)?;
         Ok(seen.map_or(TreeSize(0), |head| head.head.size))
+    }
+
+    /// As [`published_size`](Self::published_size), as far as the log lets its heads out: of one that shows witnessed heads
+    /// alone, the largest of these.
+    pub(crate) fn listed_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
+        let name = &record.settings.name;
+        let mut seen = self.published_head(store, record)?;
+        if self.publishing.acknowledge(name) == Level::Witnessed {
+            seen = Self::witnessed(store, record.number, (self.witnesses.policy(name), seen.as_ref()))?;
+        }
+        Ok(seen.map_or(TreeSize(0), |head| head.head.size))
+    }
+
+    fn published_head(&self, store: &dyn LogStore, record: &LogRecord) -> Result<Option<PublishedHead>, Status> {
+        let newest = store.heads(record.number, HeadQuery::Latest, 1).map_err(status::read)?.pop();
+        Self::seen(store, record.number, newest.as_ref(), self.shared.anchor.head(&record.settings.name))
     }
 
     /// The newest head of the history that may be seen. What is newer was being published when the process ended.
@@ -168,6 +191,7 @@ impl Core {
         // Asked once: they may let it sign meanwhile, and then it is loaded anew.
         let is_guarded = watched.as_ref().is_some_and(|watched| !watched.guard.is_open());
         let signer = if is_guarded { None } else { self.signer(&record, published.as_deref(), watched.as_deref())? };
+        let signer = self.unless_forked(store, (&record, &view), signer)?;
         let signer = self.anchored((&record, stored.as_ref()), signer)?;
         let attempt = signer.map(|signer| {
             let note = signer.sign(&record.settings.origin, view.head());
@@ -193,7 +217,8 @@ impl Core {
         };
         let seen = Self::seen(store, record.number, stored.as_ref(), anchored)?;
         let published = seen.as_ref().map(show).transpose()?;
-        let witnessed = Self::witnessed(store, record.number, (watched.as_deref(), published.as_deref()))?;
+        let policy = watched.as_ref().map(|watched| &*watched.policy);
+        let witnessed = Self::witnessed(store, record.number, (policy, seen.as_ref()))?;
         let witnessed = witnessed.as_ref().map(show).transpose()?;
         let acknowledge = self.publishing.acknowledge(&record.settings.name);
         let shown_size = match acknowledge {
@@ -225,76 +250,18 @@ impl Core {
     fn witnessed(
         store: &dyn LogStore,
         log: LogNumber,
-        (watched, newest): (Option<&Watched>, Option<&Published>),
+        (policy, newest): (Option<&Policy>, Option<&PublishedHead>),
     ) -> Result<Option<PublishedHead>, Status> {
-        let (Some(watched), Some(newest)) = (watched, newest) else { return Ok(None) };
+        let (Some(policy), Some(newest)) = (policy, newest) else { return Ok(None) };
         let mut below = newest.head.size.0 + 1;
         loop {
             let page = store.heads(log, HeadQuery::Below(below), WITNESSED_PAGE).map_err(status::read)?;
             let Some(last) = page.last().map(|head| head.head.size.0) else { return Ok(None) };
-            if let Some(witnessed) = page.into_iter().find(|head| watched.is_quorum(head)) {
+            if let Some(witnessed) = page.into_iter().find(|head| is_quorum(policy, head)) {
                 return Ok(Some(witnessed));
             }
             below = last;
         }
-    }
-
-    /// The signer, if it may sign the head that storage holds: a round may have ended between the commit and the anchor.
-    /// A log is in the anchor before its first signature; one that signed and is not there has lost its anchor.
-    ///
-    /// * `stored` - its newest published head.
-    fn anchored(
-        &self,
-        (record, stored): (&LogRecord, Option<&PublishedHead>),
-        signer: Option<Signer>,
-    ) -> Result<Option<Signer>, Status> {
-        let (name, head, anchor) = (&record.settings.name, record.head.head, &self.shared.anchor);
-        let is_new = head.size == TreeSize(0) && stored.is_none();
-        if signer.is_some() && !is_new && anchor.head(name).is_none() {
-            tracing::error!(
-                log = name,
-                "the anchor does not know a log that has signed heads: it is read-only until the anchor is back, or \
-                 until `logwood logs thaw` has compared it with the checkpoints that others hold"
-            );
-            return Ok(None);
-        }
-        if signer.is_none() || !(is_new || self.shared.anchor_every_round) {
-            return Ok(signer.filter(|_| !anchor.is_foreign()));
-        }
-        match anchor.append(&[(name.clone(), head)]) {
-            Ok(Anchored::Yes) => Ok(signer),
-            Ok(Anchored::Foreign) => Ok(None),
-            Err(error) => {
-                tracing::error!(log = name, %error, "the anchor cannot be written: the log is not signed");
-                Err(status::write(WriteError::NotAnchored))
-            }
-        }
-    }
-
-    /// The log's signer, which remembers the largest head of the history, the anchor and this process.
-    /// `None` without its key files.
-    fn signer(
-        &self,
-        record: &LogRecord,
-        published: Option<&Published>,
-        watched: Option<&Watched>,
-    ) -> Result<Option<Signer>, Status> {
-        let name = &record.settings.name;
-        let keys = self.shared.registry.load_keys(name).map_err(|error| {
-            tracing::error!(log = name, %error, "a log's key cannot be read");
-            status::precondition(Reason::RollbackGuard, "the log's key cannot be read; it cannot sign")
-        })?;
-        // A log whose keys are not all there, or are others, is not signed for.
-        let keys = keys.filter(|keys| keys.vkeys() == record.settings.vkeys);
-        let guard = watched.map(|watched| Arc::clone(&watched.guard));
-        let signer = keys.map(|keys| Signer::new(keys, guard));
-        if let Some(signer) = &signer {
-            let published = published.map(|published| published.head);
-            let anchored = self.shared.anchor.head(name);
-            let known = [published, anchored, self.shared.registry.last_signed(record.number)];
-            known.into_iter().flatten().for_each(|head| signer.remember(head));
-        }
-        Ok(signer)
     }
 
     /// Checks an entry and hashes it, on the caller's task.
@@ -353,6 +320,7 @@ impl Core {
         &self,
         log: &LogHandle,
         entries: Vec<NewEntry>,
+        when_full: WhenFull,
     ) -> Result<(Acknowledged, Arc<Released>), Status> {
         if self.shared.anchor.is_foreign() {
             let message = "another process serves a copy of this data directory: nothing more is signed here";
@@ -360,7 +328,11 @@ impl Core {
         }
         self.bounds.disk.check()?;
         let (count, bytes) = (entries.len(), entries.iter().map(|entry| entry.bytes.len()).sum());
-        let room = self.queue.enter(count, bytes).ok_or_else(|| {
+        let room = match when_full {
+            WhenFull::Refuse => self.queue.enter(count, bytes),
+            WhenFull::Wait => self.queue.enter_at_last(count, bytes).await,
+        };
+        let room = room.ok_or_else(|| {
             let (entries_max, bytes_max) = (self.bounds.limits.queue_entries(), self.bounds.limits.queue_bytes());
             let message = format!("the queue holds at most {entries_max} entries and {bytes_max} bytes");
             status::exhausted("queue", message)
@@ -465,9 +437,14 @@ impl Core {
     }
 
     /// The signed seal of a log at its present head.
-    pub(crate) fn seal(log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
+    pub(crate) fn seal(&self, log: &LogHandle, now_s: u64) -> Result<bytes::Bytes, Status> {
         let signer = log.signer()?;
         let head = log.released.load().view.head();
+        let record = self.store()?.logs(LogQuery::Name(&log.settings.name)).map_err(status::read)?.pop();
+        // The newest round may be durable and not in the anchor: a seal below it would make its head a fault.
+        if record.is_none_or(|record| record.head.head != head) {
+            return Err(status::write(WriteError::NotAnchored));
+        }
         let seal = Seal { origin: log.settings.origin.clone(), head, seconds: now_s };
         Ok(seal.sign(signer.key()).into())
     }

@@ -31,6 +31,7 @@ pub(crate) enum NodeError {
 
 impl Nodes {
     pub(crate) fn new() -> Self {
+        // What is hit again stays before what was read once: the upper levels, which are in every proof.
         Self { tiles: Cache::new(CACHED_TILES_MAX) }
     }
 

@@ -28,6 +28,7 @@ use crate::clock::now_ms;
 use crate::core::{Core, stopping};
 use crate::registry::{LogHandle, Published, Signer};
 use crate::status;
+use crate::vital::Vital;
 use crate::wake::wake;
 use crate::witnesses::Watched;
 use crate::writer::Command;
@@ -102,6 +103,7 @@ pub(crate) async fn publish_witnessed(core: &Core, log: &LogHandle) -> Result<()
 
 /// Publishes every log that grew, once an interval, for as long as the server runs.
 pub(crate) async fn run(core: Arc<Core>, mut told: mpsc::Receiver<ToPublisher>) {
+    let _vital = Vital("publisher");
     let settings =
         PublisherSettings { interval_ms: core.publishing.interval_ms, refresh_ms: core.publishing.refresh_ms };
     let (outcomes, mut ended) = mpsc::channel(WANTED_MAX);
@@ -428,7 +430,11 @@ impl Driver {
 
     fn failed(&mut self, log: LogNumber, step: Step) {
         let status = match step {
-            Step::Prepare => status::halted(),
+            // Told as what it is, if the log must not sign.
+            Step::Prepare => {
+                let refusal = self.known.get(&log).and_then(|(handle, _)| handle.signer().err());
+                refusal.unwrap_or_else(status::halted)
+            }
             Step::Store => status::exhausted("storage", "the store is behind: the head is published later"),
             Step::Anchor => status::exhausted("disk", "the anchor cannot be written: the head is published later"),
             Step::Foreign => status::precondition(Reason::RollbackGuard, "another process serves a copy of this log"),

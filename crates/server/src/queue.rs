@@ -1,14 +1,17 @@
 //! The room that entries take from their arrival until they are answered: bounded, over all logs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// How much of the room is taken.
 pub(crate) struct Queue {
     entries_max: usize,
     bytes_max: usize,
-    entries: AtomicUsize,
-    bytes: AtomicUsize,
+    taken: Mutex<(usize, usize)>,
+    /// Some room has been given back.
+    freed: Notify,
 }
 
 /// The room of one submission, until it is dropped.
@@ -20,29 +23,50 @@ pub(crate) struct Room {
 
 impl Queue {
     pub(crate) fn new(entries_max: usize, bytes_max: usize) -> Self {
-        Self { entries_max, bytes_max, entries: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        Self { entries_max, bytes_max, taken: Mutex::default(), freed: Notify::new() }
     }
 
     /// Room for so many entries of so many bytes. `None` if there is not as much.
     pub(crate) fn enter(self: &Arc<Self>, entries: usize, bytes: usize) -> Option<Room> {
-        let taken_entries = self.entries.fetch_add(entries, Ordering::Relaxed);
-        let taken_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // From here on the room is given back even if it was more than there is.
-        let room = Room { queue: Arc::clone(self), entries, bytes };
-        let fits = taken_entries + entries <= self.entries_max && taken_bytes + bytes <= self.bytes_max;
-        fits.then_some(room)
+        let mut taken = self.taken.lock();
+        let (all_entries, all_bytes) = (taken.0 + entries, taken.1 + bytes);
+        let fits = all_entries <= self.entries_max && all_bytes <= self.bytes_max;
+        if fits {
+            *taken = (all_entries, all_bytes);
+        }
+        fits.then(|| Room { queue: Arc::clone(self), entries, bytes })
+    }
+
+    /// As [`enter`](Self::enter), as soon as there is as much. `None` if there never can be.
+    pub(crate) async fn enter_at_last(self: &Arc<Self>, entries: usize, bytes: usize) -> Option<Room> {
+        if entries > self.entries_max || bytes > self.bytes_max {
+            return None;
+        }
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // From here on no room is given back unnoticed.
+            freed.as_mut().enable();
+            if let Some(room) = self.enter(entries, bytes) {
+                return Some(room);
+            }
+            freed.await;
+        }
     }
 
     /// Entries and bytes in it.
     pub(crate) fn taken(&self) -> (usize, usize) {
-        (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        *self.taken.lock()
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.queue.entries.fetch_sub(self.entries, Ordering::Relaxed);
-        self.queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        {
+            let mut taken = self.queue.taken.lock();
+            *taken = (taken.0 - self.entries, taken.1 - self.bytes);
+        }
+        self.queue.freed.notify_waiters();
     }
 }
 
@@ -61,5 +85,21 @@ mod tests {
         drop((first, second));
         assert_eq!(queue.taken(), (0, 0));
         assert!(queue.enter(3, 100).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gets_it_once_it_is_given_back_and_never_if_there_cannot_be_as_much() {
+        let queue = Arc::new(Queue::new(3, 100));
+        let taken = queue.enter(2, 90).unwrap();
+        let waiter = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.enter_at_last(2, 1).await.map(|_| ()) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        drop(taken);
+        assert!(waiter.await.unwrap().is_some());
+        assert_eq!(queue.taken(), (0, 0));
+        assert!(queue.enter_at_last(4, 1).await.is_none());
     }
 }

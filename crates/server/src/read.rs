@@ -17,8 +17,11 @@ use crate::registry::{LogHandle, RETIRED, Shown};
 use crate::service::Answers;
 use crate::status;
 
-/// Most heads of the history that a watcher reads at once.
-const WATCH_HEADS_MAX: usize = 32;
+/// Heads of the history that are read at once: with every signature that they can have, about 1 MiB.
+const HEADS_AT_ONCE: usize = 32;
+
+/// How often one call reads on in search of heads that the log lets out.
+const READS_MAX: usize = 32;
 
 /// Where an entry is asked for.
 pub(crate) enum By<'a> {
@@ -73,26 +76,29 @@ pub(crate) fn list_tree_heads(
         Some(v1::list_tree_heads_request::Start::FromTimeMs(time)) => HeadQuery::FromTime(time),
         None => HeadQuery::FromSize(0),
     };
-    let mut stored = core.store()?.heads(log.number, query, page + 1).map_err(status::read)?;
-    // What is stored is served only once the anchor has it.
-    stored.retain(|head| head.head.size <= newest.head.size);
     let least = Level::Published.max(log.acknowledge);
-    let mut next_size = (stored.len() > page).then(|| stored.pop().map(|head| head.head.size.0)).flatten();
-    let mut heads = Vec::with_capacity(stored.len());
-    let (mut known_size, mut bytes) = (request.known_size, 0);
-    for head in &stored {
-        let published = published(&log.settings.origin, log.watched.as_deref(), head)?;
-        if least == Level::Witnessed && !published.is_witnessed {
-            continue;
+    let mut heads = Vec::new();
+    let (mut query, mut next_size, mut known_size, mut bytes) = (query, None, request.known_size, 0);
+    for _ in 0..READS_MAX {
+        // A few at a time: each may have many signatures, and what does not fit is read for nothing.
+        let stored = core.store()?.heads(log.number, query, HEADS_AT_ONCE).map_err(status::read)?;
+        // What is stored is served only once the anchor has it.
+        next_size = stored.last().map(|last| last.head.size.0 + 1).filter(|&next| next <= newest.head.size.0);
+        for head in stored.iter().filter(|head| head.head.size <= newest.head.size) {
+            let published = published(&log.settings.origin, log.watched.as_deref(), head)?;
+            if least == Level::Witnessed && !published.is_witnessed {
+                continue;
+            }
+            let shown = Shown::published(&published, log.released.load_full());
+            let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
+            if heads.len() == page || !fits(core, &mut bytes, &signed) {
+                return Ok(v1::ListTreeHeadsResponse { heads, next_size: Some(head.head.size.0) });
+            }
+            heads.push(signed);
+            known_size = known_size.max(head.head.size.0);
         }
-        let shown = Shown::published(&published, log.released.load_full());
-        let signed = core.signed_head(&log, &shown, base(known_size, &shown))?;
-        if !fits(core, &mut bytes, &signed) {
-            next_size = Some(head.head.size.0);
-            break;
-        }
-        heads.push(signed);
-        known_size = known_size.max(head.head.size.0);
+        let Some(next) = next_size else { break };
+        query = HeadQuery::FromSize(next);
     }
     Ok(v1::ListTreeHeadsResponse { heads, next_size })
 }
@@ -119,7 +125,7 @@ pub(crate) async fn watch_tree_heads(
         // What is stored is served only once the anchor has it.
         while let Some(newest) = newest.filter(|newest| newest.0 >= from) {
             let mut page =
-                core.store()?.heads(log.number, HeadQuery::FromSize(from), WATCH_HEADS_MAX).map_err(status::read)?;
+                core.store()?.heads(log.number, HeadQuery::FromSize(from), HEADS_AT_ONCE).map_err(status::read)?;
             page.retain(|head| head.head.size <= newest);
             if page.is_empty() {
                 break;
@@ -386,12 +392,7 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
     for record in records {
         let info = match core.shared.registry.by_number(record.number) {
             Some(log) => Core::info(&log),
-            // Which of its heads has a quorum is known once it is loaded.
-            None if core.publishing.acknowledge(&record.settings.name) == Level::Witnessed => {
-                let log = core.log(&record.settings.name)?;
-                Core::info(&log)
-            }
-            None => unloaded(core, &*store, record)?,
+            None => unloaded(core, &*store, record),
         };
         if !fits(core, &mut bytes, &info) {
             more = true;
@@ -403,13 +404,17 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
     Ok(v1::ListLogsResponse { logs, next_page_token })
 }
 
-/// A log as it is listed while it is not in memory: nothing is loaded for a list, however many logs it has.
-fn unloaded(core: &Core, store: &dyn LogStore, record: LogRecord) -> Result<v1::LogInfo, Status> {
-    let size = core.published_size(store, &record)?.0;
+/// A log as it is listed while it is not in memory: nothing is loaded for a list, however many logs it has. One that
+/// cannot be read has size 0.
+fn unloaded(core: &Core, store: &dyn LogStore, record: LogRecord) -> v1::LogInfo {
+    let size = core.listed_size(store, &record).unwrap_or_else(|status| {
+        tracing::error!(log = record.settings.name, %status, "a log that is listed cannot be read");
+        TreeSize(0)
+    });
     let LogRecord { settings, state, .. } = record;
     let (state, seal) = Core::state(&state);
     let LogSettings { name, origin, vkeys, .. } = settings;
-    Ok(v1::LogInfo { name, origin, vkeys, state, size, seal, witnesses: Vec::new() })
+    v1::LogInfo { name, origin, vkeys, state, size: size.0, seal, witnesses: Vec::new() }
 }
 
 pub(crate) fn describe_log(core: &Core, request: &v1::DescribeLogRequest) -> Result<v1::DescribeLogResponse, Status> {

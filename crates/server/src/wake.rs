@@ -61,7 +61,7 @@ fn wake_page(core: &Core, after: &str) -> Result<Option<String>, Status> {
 
 fn has_something_to_do(core: &Core, store: &dyn LogStore, record: &LogRecord) -> Result<bool, Status> {
     let has_cosigner = record.settings.vkeys.len() > 1;
-    if has_cosigner || core.witnesses.are_of(&record.settings.name) {
+    if has_cosigner || core.witnesses.policy(&record.settings.name).is_some() {
         return Ok(true);
     }
     Ok(core.published_size(store, record)? < record.head.head.size)

@@ -68,9 +68,9 @@ impl Witnesses {
         Ok(Self { options, shared, publisher, sender, running: Mutex::default() })
     }
 
-    /// Whether the log of this name has any.
-    pub(crate) fn are_of(&self, log: &str) -> bool {
-        self.options.logs.contains_key(log)
+    /// The policy of the log of this name, if it has witnesses.
+    pub(crate) fn policy(&self, log: &str) -> Option<&Policy> {
+        self.options.logs.get(log).map(|witnesses| &*witnesses.policy)
     }
 
     /// The witnesses of a log that is being loaded. Its task starts with the first load of the process, by asking about
@@ -133,14 +133,9 @@ impl Watched {
         let _ = self.offers.send(Offer { head: head.head, checkpoint, is_awaited });
     }
 
-    /// Whether the signatures of `head`, which were verified before they were stored, are a quorum.
+    /// As [`is_quorum`], of the log's policy.
     pub(crate) fn is_quorum(&self, head: &PublishedHead) -> bool {
-        let keys = self.policy.witnesses();
-        let has_line = |witness: usize| {
-            let key = &keys[witness].key;
-            head.signatures.iter().any(|line| line.key_id == key.id().0 && line.name == key.name())
-        };
-        self.policy.needs_witnesses() && self.policy.check_quorum(has_line).is_ok()
+        is_quorum(&self.policy, head)
     }
 
     /// Who has not cosigned since the start, and why, for people.
@@ -157,6 +152,16 @@ impl Watched {
     pub(crate) fn statuses(&self) -> Vec<WitnessStatus> {
         self.statuses.lock().clone()
     }
+}
+
+/// Whether the signatures of `head`, which were verified before they were stored, are a quorum.
+pub(crate) fn is_quorum(policy: &Policy, head: &PublishedHead) -> bool {
+    let keys = policy.witnesses();
+    let has_line = |witness: usize| {
+        let key = &keys[witness].key;
+        head.signatures.iter().any(|line| line.key_id == key.id().0 && line.name == key.name())
+    };
+    policy.needs_witnesses() && policy.check_quorum(has_line).is_ok()
 }
 
 /// The checkpoint of `head` with the log's Ed25519 signature alone. `None` if it has none: the store is damaged.

@@ -32,6 +32,7 @@ use crate::nodes::Nodes;
 use crate::queue::Room;
 use crate::registry::{LogHandle, Registry, Released};
 use crate::slot::{ReloadError, StoreSlot};
+use crate::vital::Vital;
 
 mod backlog;
 mod committer;
@@ -118,6 +119,7 @@ pub(crate) fn start(
     let (rounds, sealed) = crossbeam_channel::bounded(1);
     let (completions, mut completed) = mpsc::unbounded_channel::<Vec<Completion>>();
     tokio::spawn(async move {
+        let _vital = Vital("completions");
         while let Some(batch) = completed.recv().await {
             for (ticket, outcome) in batch {
                 // The caller may have gone. Its entry is in the log regardless.
@@ -127,7 +129,10 @@ pub(crate) fn start(
     });
     let (unreleased, planner) = (BTreeMap::new(), Arc::clone(&inbox));
     let committer = Committer { shared: Arc::clone(shared), sealed, planner, completions, unreleased };
-    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
+    std::thread::Builder::new().name("committer".into()).spawn(move || {
+        let _vital = Vital("committer");
+        committer.run();
+    })?;
     let planner = Planner {
         shared: Arc::clone(shared),
         store: Some(store),
@@ -142,7 +147,10 @@ pub(crate) fn start(
         reload_at: None,
         stopping: None,
     };
-    std::thread::Builder::new().name("planner".into()).spawn(move || planner.run())?;
+    std::thread::Builder::new().name("planner".into()).spawn(move || {
+        let _vital = Vital("planner");
+        planner.run();
+    })?;
     Ok(inbox)
 }
 

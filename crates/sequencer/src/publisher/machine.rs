@@ -193,7 +193,8 @@ impl Publisher {
         }
     }
 
-    /// Step 3, or 4 with its cosignatures, for every log that is ready; once no log of this tick is still being prepared, so that all go together.
+    /// Step 3, or 4 with its cosignatures, for every log that is ready; once no log of this tick is still being prepared,
+    /// so that all go together.
     fn store(&mut self) {
         if self.storing.is_some() || self.logs.values().any(|log| matches!(log.phase, Phase::Preparing { .. })) {
             return;
