@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::Server;
 use logwood_client::{Client, ClientOptions, NewEntry};
-use logwood_note::{Receipt, VerifierKey};
+use logwood_merkle::{CompactRange, Hash};
+use logwood_note::{Checkpoint, Receipt, SignedNote, VerifierKey};
 use logwood_proto::v1;
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_store::{LogQuery, LogStore as _};
@@ -158,6 +159,18 @@ fn bundles_filled_before_a_kill_are_packed_after_it() {
     assert!(unpacked().is_empty(), "the next rounds replaced the pieces");
 }
 
+/// The root of the tree at every size, from the index of each entry.
+fn roots(logged: &HashMap<Bytes, u64>) -> HashMap<u64, Hash> {
+    let mut entries: Vec<_> = logged.iter().map(|(entry, index)| (*index, entry)).collect();
+    entries.sort_unstable();
+    let mut range = CompactRange::new();
+    let grow = |(_, entry): (u64, &Bytes)| {
+        range.append(Hash::leaf(entry), |_, _| ());
+        (range.size().0, range.root())
+    };
+    entries.into_iter().map(grow).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -203,6 +216,12 @@ async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
         .expect("every entry verifies");
     for (entry, index) in book.indices.values() {
         assert_eq!(logged.get(entry), Some(index), "an acknowledged entry is lost");
+    }
+    let roots = roots(&logged);
+    for (_, receipt) in &book.receipts {
+        let note = SignedNote::parse(&receipt.checkpoint).expect("a note");
+        let head = Checkpoint::parse_text(note.text()).expect("a checkpoint").head;
+        assert_eq!(roots.get(&head.size.0), Some(&head.root), "no head was signed that the final log does not extend");
     }
 
     drop(server);

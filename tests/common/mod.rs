@@ -103,5 +103,8 @@ pub fn anchor(heads: &[&str]) -> String {
 /// The public data that is not part of this repository, if it is there.
 pub fn shared_data() -> Option<PathBuf> {
     let shared = std::env::var_os("LOGWOOD_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
-    Some(shared.join("data")).filter(|data| data.is_dir())
+    let found = Some(shared.join("data")).filter(|data| data.is_dir());
+    let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(found.is_some() || !is_ci, "no public test data at {}", shared.display());
+    found
 }
