@@ -233,6 +233,9 @@ fn describe(value: &Value, as_json: bool) -> anyhow::Result<()> {
     for vkey in value["vkeys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         output::line(&format!("{:<width$} {vkey}", "vkey"))?;
     }
+    for line in value["seal"].as_str().into_iter().flat_map(str::lines).filter(|line| !line.is_empty()) {
+        output::line(&format!("{:<width$} {line}", "seal"))?;
+    }
     for witness in value["witnesses"].as_array().into_iter().flatten() {
         let text = |name: &str| witness[name].as_str().unwrap_or("never").to_owned();
         let (name, size, cosigned, failures) = (text("name"), &witness["size"], text("cosigned"), &witness["failures"]);
@@ -255,6 +258,9 @@ fn info_json(info: &LogInfo) -> Value {
         "size": info.size,
         "state": state(info),
     });
+    if !info.seal.is_empty() {
+        value["seal"] = String::from_utf8_lossy(&info.seal).into();
+    }
     if !info.witnesses.is_empty() {
         value["witnesses"] = info.witnesses.iter().map(witness_json).collect();
     }

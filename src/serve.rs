@@ -63,7 +63,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "WHAT")]
     torn_tail: Option<TornTail>,
     /// Let this witness, by its name in a log's policy, say what it likes: the log signs although the witness claims to
-    /// know more of it. For a witness that is known to be wrong; it is still asked. Repeatable.
+    /// know more of it. For a witness that is known to be wrong; it is still asked. Repeatable; in
+    /// `LOGWOOD_DISTRUST_WITNESS`, names are parted by spaces.
     #[arg(long, value_name = "NAME")]
     distrust_witness: Vec<String>,
     /// What the origins of new logs are made from, for example `https://logs.example.com`.

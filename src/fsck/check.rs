@@ -141,6 +141,9 @@ fn check_signature(record: &LogRecord, head: &PublishedHead, key: &VerifierKey) 
     let note = note::published_note(&record.settings.origin, head).map_err(|error| bad(&error))?;
     let note = SignedNote::parse(&note).map_err(|error| bad(&error))?;
     note.verify(std::slice::from_ref(key)).map_err(|error| bad(&error))?;
+    // The log's other signatures must be good where they are there.
+    let own = record.settings.vkeys.iter().map(|vkey| vkey.parse::<VerifierKey>()).collect::<Result<Vec<_>, _>>();
+    note.verify(&own.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
     Ok(())
 }
 

@@ -224,6 +224,17 @@ const NAMES: [&str; 16] = [
     "insecure",
 ];
 
+/// The witnesses that the flags name, or else the variable: their names have no spaces.
+fn distrusted(args: &ServeArgs) -> Option<Vec<String>> {
+    let variable = std::env::var("LOGWOOD_DISTRUST_WITNESS").unwrap_or_default();
+    let named = if args.distrust_witness.is_empty() {
+        variable.split_whitespace().map(str::to_owned).collect()
+    } else {
+        args.distrust_witness.clone()
+    };
+    Some(named).filter(|names| !names.is_empty())
+}
+
 /// How long a head may wait for its witnesses, in milliseconds: with the longest, one is published a minute.
 const WITNESS_DEADLINE_MS: RangeInclusive<u64> = 10..=60_000;
 
@@ -268,10 +279,7 @@ impl Settings {
             .set_override_option("tls-key", text(&args.tls_key))?
             .set_override_option("client-ca", text(&args.client_ca))?
             .set_override_option("insecure", args.insecure.then_some(true))?
-            .set_override_option(
-                "distrust-witness",
-                Some(args.distrust_witness.clone()).filter(|names| !names.is_empty()),
-            )?
+            .set_override_option("distrust-witness", distrusted(args))?
             .build()
             .and_then(Config::try_deserialize::<Self>)
             .map_err(|error| Usage { problem: format!("configuration: {error}") })?;
