@@ -47,8 +47,9 @@ Examples:
 /// the quorum of its witnesses.
 ///
 /// Exit status 3: something differs, is damaged or is not there, and the first difference is named; or the checkpoint does
-/// not satisfy the policy. 1: the directory is missing, in use or cannot be read; the server cannot be asked; or its first
-/// entries are not there, which may be pruned or withheld, and --from has not said which. A key found with the log itself
+/// not satisfy the policy. 1: the directory is missing, in use or cannot be read; the server cannot be asked; or
+/// entries that --from demands are not there. First entries that are not there, and that nothing demands, are a warning: a
+/// log may be pruned. A key found with the log itself
 /// proves nothing, so there is none by default.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]

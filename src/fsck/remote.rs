@@ -47,11 +47,11 @@ pub(crate) struct RemoteArgs {
     /// URL: the log's origin, where it differs from the name of its key.
     #[arg(long)]
     origin: Option<String>,
-    /// URL: the log's minimum index, if it is pruned. The check begins with the bundle of this entry, and those below it are
-    /// taken as the signed tree has them. Take it from what the log has announced: no answer of a server tells what was
-    /// pruned from what is withheld.
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
-    from: u64,
+    /// URL: all entries from this one on must be there: the log's minimum index, if it is pruned, as it has announced it; 0
+    /// for a log that is not. Those below its bundle are taken as the signed tree has them. Without this option a log whose
+    /// first entries are not there passes with a warning: no answer of a server tells what was pruned from what is withheld.
+    #[arg(long, value_name = "INDEX")]
+    from: Option<u64>,
     /// URL: a file that remembers what was verified. After an interruption the check goes on from there; a later one
     /// checks what is new, and that nothing old was rewritten.
     #[arg(long, value_name = "FILE")]
@@ -67,7 +67,7 @@ pub(crate) struct RemoteArgs {
 impl RemoteArgs {
     /// Whether something was asked for that no directory can do.
     pub(super) fn is_for_url(&self) -> bool {
-        self.origin.is_some() || self.state.is_some() || self.from > 0
+        self.origin.is_some() || self.state.is_some() || self.from.is_some()
     }
 }
 
@@ -109,6 +109,8 @@ struct Verdict {
     checkpoint: Checkpoint,
     /// The first entry that was checked.
     first: u64,
+    /// Nobody said that those below it may be missing.
+    is_first_unannounced: bool,
     /// Entries below this one were verified by an earlier run.
     resumed: u64,
 }
@@ -126,8 +128,14 @@ fn report(target: &Target<'_>, verdict: &Verdict, as_json: bool) -> anyhow::Resu
             "resumed": verdict.resumed,
         }));
     }
-    if verdict.first > 0 {
-        eprintln!("logwood: --from: nobody has checked its entries below {}", verdict.first);
+    match verdict.first {
+        0 => {}
+        first if verdict.is_first_unannounced => eprintln!(
+            "logwood: warning: the entries 0 to {} are not served: they were pruned, or they are withheld. Nobody has checked \
+             them here; `--from 0` demands them all, `--from {first}` these",
+            first - 1
+        ),
+        first => eprintln!("logwood: --from: nobody has checked its entries below {first}"),
     }
     let earlier = match verdict.resumed {
         0 => String::new(),
@@ -177,7 +185,19 @@ async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow
         None => Ok(()),
     });
     walk.run(range, usize::from(args.parallel), progress).await?;
-    Ok(Verdict { first: first_bundle * TILE_WIDTH, resumed, checkpoint })
+    let first = first_bundle * TILE_WIDTH;
+    Ok(Verdict { first, is_first_unannounced: args.from.is_none(), resumed, checkpoint })
+}
+
+/// Why a log that should have the full bundle `first` does not pass: the first one that it serves is `there`.
+fn lacks(first: u64, there: u64) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the entries {} to {} are not served: they were pruned, or they are withheld. If the log has announced that it \
+         pruned them, `--from {}` checks the others",
+        first * TILE_WIDTH,
+        there * TILE_WIDTH - 1,
+        there * TILE_WIDTH
+    )
 }
 
 /// Without a checkpoint there is nothing to verify: that is a failure, but nobody lied.
@@ -268,10 +288,11 @@ impl Walk {
 
     /// The root of the first `size` leaves.
     ///
-    /// * `from` - the minimum index of the log.
-    async fn root_at(&mut self, size: TreeSize, from: u64) -> anyhow::Result<Hash> {
+    /// * `from` - the minimum index of the log, if it has announced one.
+    async fn root_at(&mut self, size: TreeSize, from: Option<u64>) -> anyhow::Result<Hash> {
         match self.range(size.0, 0).await {
-            Err(failure) if failure.is_missing() && size.0 < from => {
+            Err(failure) if failure.is_missing() && from.is_some_and(|from| size.0 < from) => {
+                let from = from.unwrap_or_default();
                 anyhow::bail!("to compare it takes tiles that are pruned: give a checkpoint of {from} entries or more")
             }
             range => Ok(range?.root()),
@@ -281,10 +302,10 @@ impl Walk {
     /// The bundle from which on all are checked, now or earlier, and the compact range over those before the one to begin
     /// with.
     ///
-    /// * `from` - the minimum index of the log.
-    async fn start(&mut self, known: Option<Known>, from: u64) -> anyhow::Result<(u64, CompactRange)> {
-        let (first, size) = (from / TILE_WIDTH, self.head.size);
-        if from > 0 && from >= size.0 {
+    /// * `from` - the minimum index of the log, if it has announced one; otherwise the first bundle that is there is it.
+    async fn start(&mut self, known: Option<Known>, from: Option<u64>) -> anyhow::Result<(u64, CompactRange)> {
+        let (mut first, size) = (from.unwrap_or(0) / TILE_WIDTH, self.head.size);
+        if let Some(from) = from.filter(|&from| from > 0 && from >= size.0) {
             return Err(Usage { problem: format!("--from: the log has {size} entries, so no entry {from}") }.into());
         }
         if let Some(known) = known {
@@ -296,7 +317,7 @@ impl Walk {
                 let reason = format!("it says otherwise than the state file of the first {entries} entries");
                 return Err(Failure::wrong("checkpoint", reason).into());
             }
-            if known.first_bundle > first {
+            if from.is_some() && known.first_bundle > first {
                 let problem = format!("the state file is of a check with --from {}", known.first_bundle * TILE_WIDTH);
                 return Err(Usage { problem: format!("{problem}: give that, or another --state") }.into());
             }
@@ -305,13 +326,21 @@ impl Walk {
             }
         }
         if first < size.0 / TILE_WIDTH && !self.source.has_bundle(first).await? {
-            return Err(self.lacks(first).await?);
+            let there = self.first_served(first).await?;
+            if from.is_some() {
+                return Err(lacks(first, there));
+            }
+            first = there;
         }
         Ok((first, self.range(first, TILE_HEIGHT).await?))
     }
 
-    /// Why the full bundle `first`, and perhaps others after it, are not served.
-    async fn lacks(&self, first: u64) -> Result<anyhow::Error, Failure> {
+    /// The first bundle after `first`, which is not served, that is.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    async fn first_served(&self, first: u64) -> Result<u64, Failure> {
         let full = self.head.size.0 / TILE_WIDTH;
         // Bundles below `gone` are not there, and the one at `there` is.
         let (mut gone, mut there) = (first + 1, full);
@@ -327,13 +356,7 @@ impl Walk {
             let path = TilePath::Entries { index: first, width: FULL }.to_string();
             return Err(Failure { path, problem: Problem::Missing });
         }
-        Ok(anyhow::anyhow!(
-            "the entries {} to {} are not served: they were pruned, or they are withheld. If the log has announced that it \
-             pruned them, `--from {}` checks the others",
-            first * TILE_WIDTH,
-            there * TILE_WIDTH - 1,
-            there * TILE_WIDTH
-        ))
+        Ok(there)
     }
 
     /// Judges what comes after `range`, up to the end.

@@ -251,10 +251,14 @@ fn a_pruned_log_is_checked_from_its_minimum_index_on() {
 }
 
 #[test]
-fn first_entries_that_are_not_there_pass_for_pruned_only_if_the_caller_says_so() {
+fn first_entries_that_are_not_there_pass_for_pruned_with_a_warning_unless_they_are_demanded() {
     let server = serve(pruned());
-    assert_fails(&judge(&server, &[]), 1, "the entries 0 to 65791 are not served");
-    assert_fails(&judge(&server, &[]), 1, "`--from 65792` checks the others");
+    let verdict = judge(&server, &[]);
+    assert_good(&verdict);
+    assert!(String::from_utf8_lossy(&verdict.stderr).contains("the entries 0 to 65791 are not served"));
+    assert_eq!(assert_good(&judge(&server, &["--json"]))["first"], 257 * 256);
+    assert_fails(&judge(&server, &["--from", "0"]), 1, "the entries 0 to 65791 are not served");
+    assert_fails(&judge(&server, &["--from", "0"]), 1, "`--from 65792` checks the others");
     assert_fails(&judge(&server, &["--from", "65535"]), 1, "the entries 65280 to 65791 are not served");
 
     let full = publish(&entries(1_024));
@@ -273,7 +277,8 @@ fn what_is_known_of_a_log_outlasts_its_pruning() {
     std::fs::write(&kept, &publish(&entries(66_000))["checkpoint"]).expect("a file");
     assert_good(&judge(&server, &["--from", "66000", "--checkpoint", &kept, "--state", &state]));
 
-    assert_fails(&judge(&server, &["--state", &state]), 2, "is of a check with --from 65792");
+    assert_good(&judge(&server, &["--state", &state]));
+    assert_fails(&judge(&server, &["--from", "0", "--state", &state]), 2, "is of a check with --from 65792");
     let grown = serve(publish(&entries(SIZE + 1_000)));
     let verdict = judge(&grown, &["--from", "66000", "--state", &state, "--json"]);
     assert_eq!(assert_good(&verdict)["resumed"], 273 * 256);
