@@ -366,7 +366,7 @@ impl Witnessing {
         if verified.is_empty() {
             return Some(Problem::BadCosignature);
         }
-        endpoint.has_cosigned(number, offer.head.size);
+        endpoint.take_cosignature(number, offer.head.size);
         offer.cosigned.extend(verified.iter().map(|(member, _)| *member));
         self.heard.extend(verified.iter().map(|(member, _)| *member));
         let lines = verified.into_iter().map(|(_, line)| line).collect();

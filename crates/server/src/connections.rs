@@ -89,7 +89,8 @@ impl<IO> Connection<IO> {
         Self { io, peer, unread, first_call: Some(first_call) }
     }
 
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether its time is over.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> bool {
         if self.peer.has_called() {
             self.first_call = None;
             // Pings wake a connection often enough to look here.
@@ -112,7 +113,7 @@ impl<IO> Drop for Connection<IO> {
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_late(cx) {
+        if self.poll_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)

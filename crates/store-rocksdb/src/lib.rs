@@ -19,8 +19,8 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use logwood_merkle::{LeafIndex, TileId};
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogStore, Lookup,
-    PublishedHead, ReadError, Round, StoreState,
+    BUNDLE_ENTRIES, CommitError, Entry, HeadQuery, IndexRow, IndexRows, LogNumber, LogQuery, LogRecord, LogStore,
+    Lookup, PublishedHead, ReadError, Round, StoreState,
 };
 use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, Options, WriteOptions};
@@ -232,7 +232,9 @@ impl LogStore for RocksStore {
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
         self.read_heads(log, query, heads_max)
     }
+}
 
+impl IndexRows for RocksStore {
     fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         self.index.visit(log, visit)
     }

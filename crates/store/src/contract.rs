@@ -19,7 +19,7 @@ use crate::records::{Entry, IdentityHash, LogNumber, LogRecord, PublishedHead, R
 /// * A read sees every round whose `commit` had returned before the read began.
 ///
 /// Methods block on the disk. [`crate::conformance`] checks every sentence above that can be checked.
-pub trait LogStore: Send + Sync + 'static {
+pub trait LogStore: IndexRows + Send + Sync + 'static {
     /// Writes `round` atomically and syncs it before returning.
     ///
     /// # Errors
@@ -88,8 +88,11 @@ pub trait LogStore: Send + Sync + 'static {
     ///
     /// [`ReadError`].
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError>;
+}
 
-    /// Shows every row of the derived look-up index of `log` to `visit`, each once, in order: for fsck.
+/// The look-up index that a store derives from its entries, to be compared with them. A log that runs has no use for it.
+pub trait IndexRows {
+    /// Shows every row of the index of `log` to `visit`, each once, in order.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ mod contract;
 mod memory;
 mod records;
 
-pub use contract::{CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal};
+pub use contract::{CommitError, HeadQuery, IndexRow, IndexRows, LogQuery, LogStore, Lookup, ReadError, Refusal};
 pub use memory::{Fault, InjectedFault, MemoryDisk, MemoryStore, StaleHandle};
 pub use records::{
     Entry, Extension, HeadSignature, IdentityHash, LogNumber, LogRecord, LogRound, LogSettings, LogState, PackedBundle,

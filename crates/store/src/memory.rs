@@ -19,7 +19,7 @@ use logwood_merkle::{LeafIndex, TileId};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::contract::{CommitError, HeadQuery, IndexRow, LogQuery, LogStore, Lookup, ReadError, Refusal};
+use crate::contract::{CommitError, HeadQuery, IndexRow, IndexRows, LogQuery, LogStore, Lookup, ReadError, Refusal};
 use crate::records::{Entry, LogNumber, LogRecord, PublishedHead, Round, RoundNumber, StoreState};
 
 mod image;
@@ -268,7 +268,9 @@ impl LogStore for MemoryStore {
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
         self.read(|image| Ok(image.heads(log, query, heads_max)))
     }
+}
 
+impl IndexRows for MemoryStore {
     fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         self.read(|image| {
             image.visit_index(log, visit);

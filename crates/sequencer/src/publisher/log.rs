@@ -180,13 +180,13 @@ impl Log {
             // An answer to what was asked before a reload: its cosignatures are good all the same.
             other => {
                 self.phase = other;
-                self.is_late(head, signatures);
+                self.keep_late(head, signatures);
             }
         }
     }
 
     /// Keeps cosignatures for a head until it is served and they can be added to it.
-    pub(super) fn is_late(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
+    pub(super) fn keep_late(&mut self, head: TreeHead, signatures: Vec<HeadSignature>) {
         if signatures.is_empty() {
             return;
         }

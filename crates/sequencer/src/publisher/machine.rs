@@ -80,7 +80,7 @@ impl Publisher {
             }
             Event::Cosigned { log, head, signatures } => {
                 if let Some(log) = self.logs.get_mut(&log) {
-                    log.is_late(head, signatures);
+                    log.keep_late(head, signatures);
                 }
             }
             Event::Amended { log, head } => {
@@ -297,7 +297,7 @@ impl Publisher {
             | Phase::Storing { .. } => Phase::Idle,
         };
         if let Some((head, signatures)) = log.amending.take() {
-            log.is_late(head, signatures);
+            log.keep_late(head, signatures);
         }
         // What was to be thinned may be there still.
         log.thinning = Thinning::default();

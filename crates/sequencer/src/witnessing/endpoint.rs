@@ -87,7 +87,7 @@ impl Endpoint {
         Action::Send { witness, body }
     }
 
-    pub(super) fn has_cosigned(&mut self, offer: u64, size: TreeSize) {
+    pub(super) fn take_cosignature(&mut self, offer: u64, size: TreeSize) {
         self.phase = Phase::Idle;
         (self.cosigned, self.known) = (offer, size);
         (self.failures, self.conflicts) = (0, 0);

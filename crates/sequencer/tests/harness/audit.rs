@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use logwood_merkle::{Hash, LeafIndex, NodeId, TileId, TileNodes, TreeHead, TreeSize, plan};
 use logwood_sequencer::{LogTail, LogView, NodePlace};
-use logwood_store::{Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogStore, Lookup, MemoryStore};
+use logwood_store::{
+    Entry, HeadQuery, IndexRow, IndexRows as _, LogNumber, LogQuery, LogRecord, LogStore, Lookup, MemoryStore,
+};
 
 use super::Promise;
 

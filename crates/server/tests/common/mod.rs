@@ -10,8 +10,8 @@ use logwood_merkle::{LeafIndex, TileId};
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, Started, serve};
 use logwood_store::{
-    CommitError, Entry, HeadQuery, IndexRow, LogNumber, LogQuery, LogRecord, LogStore, Lookup, MemoryDisk, MemoryStore,
-    PublishedHead, ReadError, Round, StoreState,
+    CommitError, Entry, HeadQuery, IndexRow, IndexRows, LogNumber, LogQuery, LogRecord, LogStore, Lookup, MemoryDisk,
+    MemoryStore, PublishedHead, ReadError, Round, StoreState,
 };
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
@@ -90,7 +90,9 @@ impl LogStore for Store {
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
         self.inner.heads(log, query, heads_max)
     }
+}
 
+impl IndexRows for Store {
     fn visit_index(&self, log: LogNumber, visit: &mut dyn FnMut(IndexRow)) -> Result<(), ReadError> {
         self.inner.visit_index(log, visit)
     }

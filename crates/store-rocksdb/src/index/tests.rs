@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use logwood_merkle::{Hash, LeafIndex, TileId};
-use logwood_store::{IndexRow, LogNumber, LogStore as _, Lookup, RoundNumber};
+use logwood_store::{IndexRow, IndexRows as _, LogNumber, LogStore as _, Lookup, RoundNumber};
 
 use super::file::{IndexFile, Row};
 use super::{Extent, Limits, recent::Recent};
