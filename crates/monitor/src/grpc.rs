@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use logwood_client::TlsOptions;
 use logwood_merkle::{CompactRange, Hash, LeafIndex, TreeSize};
+use logwood_note::entries::ENTRY_BYTES_MAX;
 use logwood_proto::v1::log_service_client::LogServiceClient;
 use logwood_proto::{FieldError, PAGE_ENTRIES_MAX, hashes, range_proof, v1};
 use tokio::sync::OnceCell;
@@ -91,7 +92,8 @@ impl Server {
 
     /// The entries `first..end`, and what the server says of them.
     ///
-    /// * `end` - at most 256 above `first`, which bounds the memory by 16 MiB.
+    /// * `end` - at most 256 above `first`. With at most 65,535 bytes an entry, that bounds the memory by 16 MiB and one
+    ///   message.
     ///
     /// # Errors
     ///
@@ -117,7 +119,12 @@ impl Server {
             if claims.len() < CLAIMS_MAX {
                 claims.extend(claim(first_index, more.len(), head, range_proof));
             }
-            entries.extend(more);
+            if let Some(entry) = more.iter().find(|entry| entry.len() > ENTRY_BYTES_MAX) {
+                let size = entry.len();
+                return Err(Failure::wrong(RPC, format!("an entry has {size} bytes, more than {ENTRY_BYTES_MAX}")));
+            }
+            // Copies, since each entry is a part of its whole message, which may be long and hold little.
+            entries.extend(more.iter().map(|entry| Bytes::copy_from_slice(entry)));
         }
     }
 
