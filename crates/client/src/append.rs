@@ -1,6 +1,5 @@
 //! Appending: every entry comes back with a receipt that was verified against the entry itself.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use logwood_note::Receipt;
 use logwood_proto::{hashes, range_proof, v1};
 
 use crate::client::{Store, size_of};
+use crate::places::{Places, Sent, check_first};
 use crate::verify::{inclusion, run};
 use crate::{Client, ClientError, VerifiedHead};
 
@@ -99,7 +99,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// * [`ClientError::Verification`] if the receipt does not verify.
+    /// * [`ClientError::Verification`] if the receipt does not verify, and if the server has an entry already whose identity
+    ///   was made up for this call, at its first attempt.
     /// * [`ClientError::Rejected`] if the server refuses the entry.
     /// * [`ClientError::Behind`] if the server's head is smaller than one verified before; nothing was appended.
     /// * [`ClientError::Unreachable`] if it is not known whether the entry was logged: append it again with its identity.
@@ -125,9 +126,12 @@ impl Client {
     ) -> Result<Appended, ClientError> {
         self.check_request(level)?;
         let leaf = Hash::leaf(&entry);
-        let key = identity.into().into_key()?;
+        let identity = identity.into();
+        let is_drawn = matches!(identity, Identity::Random);
+        let key = identity.into_key()?;
         let known = self.remembered();
         let is_safe = key.is_some();
+        let mut attempts = 0_u64;
         let request = v1::AppendRequest {
             log: self.log(),
             entry,
@@ -137,6 +141,7 @@ impl Client {
             wait_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
         };
         let answer = self.calling(is_safe, |mut rpc| {
+            attempts += 1;
             let request = request.clone();
             async move { rpc.append(request).await }
         });
@@ -149,7 +154,9 @@ impl Client {
         let index = LeafIndex(index);
         inclusion(leaf, index, &head.head, &proof)?;
         let receipt = Receipt { extra: None, index, proof, checkpoint: head.note.to_vec() };
-        Ok(Appended { index, duplicate, receipt, head })
+        let appended = Appended { index, duplicate, receipt, head };
+        check_first(is_drawn && attempts == 1, &appended)?;
+        Ok(appended)
     }
 
     /// Appends 1 to 1,000 entries in one call. `out[i]` is for `entries[i]`.
@@ -165,12 +172,14 @@ impl Client {
         entries: Vec<NewEntry>,
     ) -> Result<Vec<Result<Appended, EntryRefused>>, ClientError> {
         let leaves: Vec<_> = entries.iter().map(|entry| Hash::leaf(&entry.bytes)).collect();
-        let (mut batch, mut keys) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        let (mut batch, mut sent) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        let mut attempts = 0_u64;
         for NewEntry { bytes, identity } in entries {
+            let is_drawn = matches!(identity, Identity::Random);
             let key = identity.into_key()?;
             let identity = key.clone().map(v1::batch_entry::Identity::Key);
             batch.push(v1::BatchEntry { entry: bytes, identity });
-            keys.push(key);
+            sent.push(Sent { identity: key, is_first: is_drawn });
         }
         let known = self.remembered();
         let is_safe = batch.iter().all(|entry| entry.identity.is_some());
@@ -181,6 +190,7 @@ impl Client {
             ..v1::AppendBatchRequest::default()
         };
         let answer = self.calling(is_safe, |mut rpc| {
+            attempts += 1;
             let request = request.clone();
             async move { rpc.append_batch(request).await }
         });
@@ -193,7 +203,8 @@ impl Client {
             head => Some(self.accept(head, known.as_ref(), (true, Store::Soon)).await?),
         };
         let outcomes = outcomes(&leaves, head.as_ref(), &runs, errors)?;
-        check_places(&keys, &outcomes)?;
+        sent.iter_mut().for_each(|sent| sent.is_first &= attempts == 1);
+        check_places(&sent, &outcomes)?;
         Ok(outcomes)
     }
 }
@@ -223,13 +234,12 @@ fn outcomes(
 /// An entry has one identity at most, so two that are not the same one are at two places. Their proofs cannot tell, if
 /// their bytes are the same.
 ///
-/// * `keys` - what identifies each entry of the batch.
-fn check_places(keys: &[Option<Bytes>], outcomes: &[Result<Appended, EntryRefused>]) -> Result<(), ClientError> {
-    let mut places = HashMap::with_capacity(keys.len());
-    for (key, outcome) in keys.iter().zip(outcomes) {
-        let Ok(Appended { index, .. }) = outcome else { continue };
-        if places.insert(*index, key).is_some_and(|other| key.is_none() || other != key) {
-            return Err(ClientError::failed(format!("the answer has one index for two entries of the batch: {index}")));
+/// * `sent` - what identifies each entry of the batch.
+fn check_places(sent: &[Sent], outcomes: &[Result<Appended, EntryRefused>]) -> Result<(), ClientError> {
+    let mut places = Places::default();
+    for (sent, outcome) in sent.iter().zip(outcomes) {
+        if let Ok(appended) = outcome {
+            places.note(sent, appended)?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use crate::channel::connect;
 use crate::memory::{Memory, Snapshot};
 use crate::retry::{Attempts, SystemTiming, Timing};
-use crate::state::{KeySource, Remembered, StateFile};
+use crate::state::{KeySource, StateFile};
 use crate::tls::TlsOptions;
 use crate::verify::signed_head;
 use crate::{ClientError, VerifiedHead, policy};
@@ -37,7 +37,8 @@ pub struct ClientOptions {
     pub log: String,
     /// The key to trust. Without, the one remembered; without that, the server's own, which is then pinned.
     pub vkey: Option<VerifierKey>,
-    /// Whom to trust besides, or instead of `vkey`: the logs that it lists, and its quorum for witnessed heads. Without a
+    /// Whom to trust besides, or instead of `vkey`: the log that it lists, and its quorum for witnessed heads. If it lists
+    /// several logs and no key is remembered, `vkey` says which one is meant. Without a
     /// quorum no head counts as witnessed, and none that is can be asked for.
     pub policy: Option<Policy>,
     /// Directory that remembers keys and verified heads, and may be shared. `None`: nothing outlives the client.
@@ -130,23 +131,18 @@ impl Client {
             .map_err(|error| ClientError::BadOption { option: "log", message: error.to_string() })?
             .to_string();
         let rpc = LogServiceClient::new(connect(&server, &tls).await?);
-        let (policy, vkey) = policy::choose(policy, vkey, (&server, &log, &rpc)).await?;
         let state = state_dir.map(|directory| StateFile::new(&directory, &server, &log));
-        let remembered = state.as_ref().map(|state| state.load(vkey.as_ref())).transpose()?.flatten();
-
+        let load = |key| state.as_ref().map_or(Ok(None), |state| state.load(key));
         // A key that the caller names is trusted over one remembered, and a head of another key is no memory of it.
-        let source = match (&vkey, &remembered) {
-            (Some(_), _) => KeySource::Named,
-            (None, Some(_)) => KeySource::Remembered,
-            (None, None) => KeySource::PinnedNow,
-        };
-        let (key, memory, base) = match (remembered, vkey) {
-            (Some(Remembered { key, snapshot }), _) => (key, Memory::new(snapshot.clone()), snapshot),
-            (None, Some(key)) => (key, Memory::default(), Snapshot::default()),
-            (None, None) => {
-                let (key, head) = pin(&server, &log, rpc.clone()).await?;
-                (key, Memory::new(Snapshot { latest: Some(head), unsettled: Vec::new() }), Snapshot::default())
-            }
+        let pinned = if vkey.is_some() { None } else { load(None)?.map(|remembered| remembered.key) };
+        let (policy, chosen) = policy::choose(policy, vkey, pinned)?;
+        let (key, source, memory, base) = if let Some((key, source)) = chosen {
+            let snapshot = load(Some(&key))?.map(|remembered| remembered.snapshot).unwrap_or_default();
+            (key, source, Memory::new(snapshot.clone()), snapshot)
+        } else {
+            let (key, head) = pin(&server, &log, rpc.clone()).await?;
+            let memory = Memory::new(Snapshot { latest: Some(head), unsettled: Vec::new() });
+            (key, KeySource::PinnedNow, memory, Snapshot::default())
         };
         let inner = Inner {
             server,

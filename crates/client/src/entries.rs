@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use logwood_merkle::{Hash, LeafIndex, RangeProof};
 use logwood_proto::{range_proof, v1};
 use tonic::Streaming;
 
+use crate::channel::ANSWER_TIMEOUT;
 use crate::client::{Store, size_of};
 use crate::verify::run;
 use crate::{Client, ClientError, VerifiedHead};
@@ -204,7 +206,19 @@ impl Entries {
             let stream = answer.map_err(|status| client.status(&status))?.into_inner();
             self.stream.insert((client.timing().now(), stream))
         };
-        stream.message().await.map_err(|status| client.status(&status))
+        let message = stream.message().map(|answer| answer.map_err(|status| client.status(&status)));
+        if self.until == Until::Forever {
+            // Who follows a log may have nothing to hear for long.
+            return message.await;
+        }
+        tokio::select! {
+            biased;
+            message = message => message,
+            () = client.timing().sleep(ANSWER_TIMEOUT) => Err(ClientError::Unreachable {
+                server: client.server().to_owned(),
+                message: "no answer to a read of entries".to_owned(),
+            }),
+        }
     }
 
     async fn check(&mut self, message: v1::ReadEntriesResponse) -> Result<Chunk, ClientError> {

@@ -215,9 +215,17 @@ impl Heads {
     ///   not of one history with the remembered head.
     /// * [`ClientError::Rejected`], [`ClientError::Unreachable`] and [`ClientError::State`].
     pub async fn next_page(&mut self) -> Result<Vec<VerifiedHead>, ClientError> {
-        let Some(from) = self.from else {
-            return Ok(Vec::new());
-        };
+        // A page may hold nothing of what is asked for, and still not be the last: if the log shows witnessed heads only.
+        while let Some(from) = self.from {
+            let page = self.page(from).await?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn page(&mut self, from: HeadsFrom) -> Result<Vec<VerifiedHead>, ClientError> {
         let (start, size_min) = match from {
             HeadsFrom::Size(size) => (v1::list_tree_heads_request::Start::FromSize(size.0), Some(size)),
             HeadsFrom::TimeMs(time) => (v1::list_tree_heads_request::Start::FromTimeMs(time), None),
@@ -241,8 +249,8 @@ impl Heads {
             let previous = page.last().or(self.previous.as_ref());
             page.push(follows(&self.client, Some(message), previous, size_min)?);
         }
-        let end = page.last().map(|head| head.head.size.0);
-        if next_size.is_some_and(|next| end.is_none_or(|end| next <= end)) {
+        let end = page.last().map(|head| head.head.size.0).or(size_min.map(|size| size.0));
+        if next_size.is_some_and(|next| end.is_some_and(|end| next <= end)) {
             return Err(ClientError::failed("the next page of heads does not begin after this one"));
         }
         self.from = next_size.map(|size| HeadsFrom::Size(TreeSize(size)));

@@ -17,6 +17,7 @@ mod entries;
 mod error;
 mod heads;
 mod memory;
+mod places;
 mod policy;
 mod read;
 mod retry;

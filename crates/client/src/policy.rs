@@ -7,7 +7,7 @@
 use logwood_note::{Policy, SignatureType, Trust as _, VerifierKey};
 use logwood_proto::v1;
 
-use crate::client::Rpc;
+use crate::state::KeySource;
 use crate::verify::signed_head;
 use crate::{Client, ClientError, VerifiedHead};
 
@@ -62,49 +62,66 @@ fn satisfies(policy: &Policy, head: &VerifiedHead) -> Result<(), ClientError> {
     judged.map(drop).map_err(|error| ClientError::failed_check("the head does not satisfy the policy", &error))
 }
 
-/// The key to follow the log with, and the policy for that log alone. Without `policy`, the key that the caller named.
+/// The key to follow the log with and why, and the policy for that log alone. No key if one has to be pinned.
 ///
-/// The server says which of a policy's logs it is asked for. It cannot say so wrongly without failing every check.
+/// Without a named key it is the pinned one. Which of a policy's logs is meant is not for the server to say: it could
+/// serve one of them in another's place.
+///
+/// * `pinned` - the key that is remembered for this log.
 ///
 /// # Errors
 ///
-/// * [`ClientError::BadOption`] if the key is of no use to follow a log or not the policy's, and if the policy lists no
-///   such key of this log.
-/// * As a call of [`Client::describe_unverified`] if the policy has several logs.
-pub(crate) async fn choose(
+/// [`ClientError::BadOption`] if the key is of no use to follow a log or not the policy's, if the policy lists no such
+/// key of this log, and if it does not say which log that is.
+pub(crate) fn choose(
     policy: Option<Policy>,
     vkey: Option<VerifierKey>,
-    (server, log, rpc): (&str, &str, &Rpc),
-) -> Result<(Option<Policy>, Option<VerifierKey>), ClientError> {
+    pinned: Option<VerifierKey>,
+) -> Result<(Option<Policy>, Option<(VerifierKey, KeySource)>), ClientError> {
+    let bad = |option, message| ClientError::BadOption { option, message };
     if vkey.as_ref().is_some_and(|key| key.kind() != SignatureType::Ed25519) {
         let message = "a log is followed with its Ed25519 key (type 0x01), which signs every head; name that one";
-        return Err(ClientError::BadOption { option: "vkey", message: message.to_owned() });
+        return Err(bad("vkey", message.to_owned()));
     }
-    let Some(policy) = policy else { return Ok((None, vkey)) };
-    if let Some(key) = vkey {
-        let narrowed = policy.for_logs(std::slice::from_ref(&key));
-        let narrowed =
-            narrowed.map_err(|error| ClientError::BadOption { option: "vkey", message: error.to_string() })?;
-        return Ok((Some(narrowed), Some(key)));
+    let named = vkey.map(|key| (key, KeySource::Named));
+    let pinned = pinned.map(|key| (key, KeySource::Remembered));
+    let Some(policy) = policy else { return Ok((None, named.or(pinned))) };
+    if let Some((key, source)) = named {
+        let narrowed = policy.for_logs(std::slice::from_ref(&key)).map_err(|error| bad("vkey", error.to_string()))?;
+        return Ok((Some(narrowed), Some((key, source))));
     }
-    let mut names: Vec<_> = policy.logs().iter().map(|log| log.key.name().to_owned()).collect();
-    names.dedup();
-    let origin =
-        if let [name] = &mut names[..] { std::mem::take(name) } else { origin(server, log, rpc.clone()).await? };
-    let keys: Vec<_> = policy.logs().iter().map(|log| log.key.clone()).filter(|key| key.name() == origin).collect();
+    if let Some((key, source)) = pinned {
+        let mut keys = keys_of(&policy, key.name());
+        if !policy.logs().is_empty() && !keys.contains(&key) {
+            let message =
+                format!("it does not list the key that is remembered for this log, {key}: name one with --vkey");
+            return Err(bad("policy", message));
+        }
+        if keys.is_empty() {
+            keys.push(key.clone());
+        }
+        let narrowed = policy.for_logs(&keys).map_err(|error| bad("policy", error.to_string()))?;
+        return Ok((Some(narrowed), Some((key, source))));
+    }
+    let mut names = policy.logs().iter().map(|log| log.key.name());
+    let name =
+        names.next().ok_or_else(|| bad("policy", "it lists no log: name the log's key with --vkey".to_owned()))?;
+    if names.any(|other| other != name) {
+        let message = "the policy lists several logs: name the key of the one that is meant (--vkey)";
+        return Err(bad("vkey", message.to_owned()));
+    }
+    let keys = keys_of(&policy, name);
     let Some(key) = keys.iter().find(|key| key.kind() == SignatureType::Ed25519).cloned() else {
-        let message = format!("it lists no Ed25519 key (type 0x01) of the log {origin}, which is needed to follow it");
-        return Err(ClientError::BadOption { option: "policy", message });
+        let message = format!("it lists no Ed25519 key (type 0x01) of the log {name}, which is needed to follow it");
+        return Err(bad("policy", message));
     };
-    let narrowed = policy.for_logs(&keys).expect("keys that the policy lists");
-    Ok((Some(narrowed), Some(key)))
+    let narrowed = policy.for_logs(&keys).map_err(|error| bad("policy", error.to_string()))?;
+    Ok((Some(narrowed), Some((key, KeySource::Listed))))
 }
 
-/// The log's origin, as the server says.
-async fn origin(server: &str, log: &str, mut rpc: Rpc) -> Result<String, ClientError> {
-    let request = v1::DescribeLogRequest { log: log.to_owned(), known_size: 0 };
-    let answer = rpc.describe_log(request).await.map_err(|status| ClientError::from_status(server, &status))?;
-    Ok(answer.into_inner().info.unwrap_or_default().origin)
+/// The keys of the log `name` that the policy lists.
+fn keys_of(policy: &Policy, name: &str) -> Vec<VerifierKey> {
+    policy.logs().iter().map(|log| &log.key).filter(|key| key.name() == name).cloned().collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub(crate) struct StateFile {
 pub(crate) enum KeySource {
     /// The caller named it: from now on it is the one to trust.
     Named,
+    /// The caller's policy lists it. Another one that was pinned meanwhile stays pinned.
+    Listed,
     /// It was pinned before.
     Remembered,
     /// The server named it just now, on first contact.

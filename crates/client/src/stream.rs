@@ -10,7 +10,8 @@
 //! An entry stays in the window, with its identity, until an answer for it has been verified. When the stream breaks,
 //! a new one begins with what is in the window: entries that the server had logged come back as duplicates, at the
 //! index that they have. Entries without an identity cannot be sent again, so with one of them in the window a broken
-//! stream is the end. The order of entries is kept through all of this, since each stream is logged in order.
+//! stream is the end. One index for two of the newest entries is a lie, as is a duplicate of an entry that the client
+//! identified itself and sent once only. The order of entries is kept through all of this, since each stream is logged in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +30,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::append::{not_sent, receipts};
 use crate::channel::ANSWER_TIMEOUT;
 use crate::client::{Store, size_of};
+use crate::places::Places;
 use crate::retry::Attempts;
-use crate::{Appended, Client, ClientError, EntryRefused, NewEntry, VerifiedHead};
+use crate::{Appended, Client, ClientError, EntryRefused, Identity, NewEntry, VerifiedHead, places};
 
 /// Requests that wait for the transport: it takes them as HTTP/2 flow control allows.
 const REQUESTS_MAX: usize = 64;
@@ -79,6 +81,8 @@ type Room = [OwnedSemaphorePermit; 2];
 struct Sent {
     leaf: Hash,
     message: v1::AppendStreamEntry,
+    /// The identity is this client's own, and the entry was not sent again.
+    is_first: bool,
     room: Room,
 }
 
@@ -119,6 +123,7 @@ impl AppendSender {
             let message = format!("{length} bytes: an entry has 1 to {ENTRY_BYTES_MAX}");
             return Err(ClientError::BadOption { option: "entry", message });
         }
+        let is_first = matches!(identity, Identity::Random);
         let identity = identity.into_key()?.map(v1::append_stream_entry::Identity::Key);
         let ended = || ClientError::Unreachable {
             server: self.server.clone(),
@@ -131,7 +136,7 @@ impl AppendSender {
         ];
         let request_id = self.next_id;
         let leaf = Hash::leaf(&entry);
-        let sent = Sent { leaf, message: v1::AppendStreamEntry { request_id, entry, identity }, room };
+        let sent = Sent { leaf, message: v1::AppendStreamEntry { request_id, entry, identity }, is_first, room };
         self.entries.send(sent).map_err(|_| ended())?;
         self.next_id += 1;
         Ok(request_id)
@@ -156,6 +161,8 @@ impl AppendReceiver {
 #[derive(Debug)]
 struct Unanswered {
     by_id: BTreeMap<u64, Sent>,
+    /// Where the newest of those are that were answered.
+    places: Places,
     /// All entries were sent.
     is_complete: bool,
     /// Since when an answer is due, if one is.
@@ -164,7 +171,7 @@ struct Unanswered {
 
 impl Unanswered {
     fn new(now: Instant) -> Self {
-        Self { by_id: BTreeMap::new(), is_complete: false, due_since: now }
+        Self { by_id: BTreeMap::new(), places: Places::default(), is_complete: false, due_since: now }
     }
 
     fn insert(&mut self, sent: Sent, now: Instant) {
@@ -176,6 +183,13 @@ impl Unanswered {
 
     fn take(&mut self, id: u64) -> Result<Sent, ClientError> {
         self.by_id.remove(&id).ok_or_else(|| not_sent(id))
+    }
+
+    /// Checks that an entry was logged at a place of its own.
+    fn check_place(&mut self, id: u64, appended: &Appended) -> Result<(), ClientError> {
+        let Sent { message, is_first, .. } = self.by_id.get(&id).ok_or_else(|| not_sent(id))?;
+        let identity = message.identity.clone().map(|v1::append_stream_entry::Identity::Key(key)| key);
+        self.places.note(&places::Sent { identity, is_first: *is_first }, appended)
     }
 
     /// How long an answer may still take. Nothing is due while nothing is unanswered.
@@ -242,7 +256,11 @@ async fn feed(
     let again: Vec<_> = {
         let mut unanswered = unanswered.lock();
         unanswered.due_since = client.timing().now();
-        unanswered.by_id.values().map(|sent| Message::Entry(sent.message.clone())).collect()
+        let again = unanswered.by_id.values_mut().map(|sent| {
+            sent.is_first = false;
+            Message::Entry(sent.message.clone())
+        });
+        again.collect()
     };
     for message in std::iter::once(Message::Open(open)).chain(again) {
         if requests.send(v1::AppendStreamRequest { message: Some(message) }).await.is_err() {
@@ -325,6 +343,7 @@ impl Listener<'_> {
                 self.check_order(run)?;
                 let find = |id: u64| self.unanswered.lock().by_id.get(&id).map(|sent| sent.leaf);
                 for (id, appended) in receipts(find, &head, run)? {
+                    self.unanswered.lock().check_place(id, &appended)?;
                     self.give_out(id, Ok(appended))?;
                 }
             }

@@ -2,9 +2,15 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use common::{Fault, Proxy, Server, entry, fill, new_entries, quorum, witness};
-use logwood_client::{Client, ClientError, ClientOptions, HeadsFrom, SETTLE_WITHIN, VerifiedHead, Which, Window};
+use logwood_client::{
+    Client, ClientError, ClientOptions, HeadsFrom, Identity, NewEntry, SETTLE_WITHIN, Sleep, Timing, VerifiedHead,
+    Which, Window,
+};
 use logwood_merkle::{Hash, LeafIndex, TreeSize};
 use logwood_note::{CosigningKey, SignedNote, assemble_note};
 use logwood_proto::v1::{self, HeadLevel};
@@ -296,5 +302,76 @@ async fn a_receipt_is_owed_until_it_is_settled_whatever_the_server_calls_its_hea
     proxy.script("WatchTreeHeads", [watched(claimed(&settled, None)), watched(claimed(&settled, Some(&own)))]);
     let settled = strict.settle(HeadLevel::Published, SETTLE_WITHIN).await.expect("cosigned").expect("a head");
     assert_eq!((settled.level, strict.unsettled()), (HeadLevel::Witnessed, 0));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_entry_is_no_duplicate_unless_it_was_sent_before() {
+    let (server, proxy, _, victim) = start().await;
+    let duplicate = || Fault::lie(|answer: &mut v1::AppendResponse| answer.duplicate = true);
+    proxy.script("Append", [duplicate()]);
+    assert_caught("an identity that nobody knows", victim.append(entry(70), None).await);
+    proxy.script("Append", [duplicate()]);
+    let named = victim.append(entry(71), Bytes::from_static(b"known to others")).await.expect("sent by whom ever");
+    assert!(named.duplicate);
+    proxy.script("Append", [Fault::CutAfter]);
+    let again = victim.append(entry(72), None).await.expect("its first answer was lost");
+    assert!(again.duplicate);
+
+    let call_duplicates =
+        |answer: &mut v1::AppendBatchResponse| answer.runs.iter_mut().for_each(|run| run.duplicate = true);
+    proxy.script("AppendBatch", [Fault::lie(call_duplicates)]);
+    let drawn = (80..82).map(|index| NewEntry { bytes: entry(index), identity: Identity::Random }).collect();
+    assert_caught("a batch of such", victim.append_batch(drawn).await);
+
+    let call_duplicates =
+        |answer: &mut v1::AppendStreamResponse| answer.runs.iter_mut().for_each(|run| run.duplicate = true);
+    proxy.script("AppendStream", [Fault::lie(call_duplicates)]);
+    let (mut sender, mut receiver) = victim.append_stream(Window::default());
+    sender.send(NewEntry { bytes: entry(90), identity: Identity::Random }).await.expect("room");
+    drop(sender);
+    assert_caught("a stream of such", receiver.next().await.expect("an outcome"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_heads_may_be_empty_if_the_next_one_begins_after_what_was_asked_for() {
+    let (server, proxy, _, victim) = start().await;
+    let empty = |next| Fault::say(&v1::ListTreeHeadsResponse { heads: Vec::new(), next_size: Some(next) });
+    proxy.script("ListTreeHeads", [empty(2), empty(ENTRIES)]);
+    let page = victim.heads(HeadsFrom::Size(TreeSize(1))).next_page().await.expect("the last page has one");
+    assert_eq!(page.last().map(|head| head.head.size), Some(TreeSize(ENTRIES)));
+    proxy.script("ListTreeHeads", [empty(1)]);
+    assert_caught("no progress", victim.heads(HeadsFrom::Size(TreeSize(1))).next_page().await);
+    server.stop().await;
+}
+
+/// Waits are over a thousand times sooner.
+#[derive(Debug)]
+struct Hasty;
+
+impl Timing for Hasty {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(wait / 1_000))
+    }
+
+    fn random(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_a_range_that_is_never_answered_is_given_up() {
+    let (server, proxy, _, _) = start().await;
+    let options = ClientOptions { retry_within: Duration::ZERO, ..proxy.options(None) };
+    let victim = Client::connect_with(options, Arc::new(Hasty)).await.expect("a server");
+    proxy.script("ReadEntries", [Fault::Hang]);
+    let read = tokio::time::timeout(Duration::from_secs(60), victim.read_range(0, ENTRIES, |_, _| ()));
+    let error = read.await.expect("it is given up").expect_err("no answer");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     server.stop().await;
 }

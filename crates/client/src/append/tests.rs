@@ -59,10 +59,10 @@ fn two_entries_at_one_place_are_tampering_unless_they_are_the_same_one() {
     let run =
         |id| v1::Run { first_index: 2, request_ids: vec![id], duplicate: id > 0, range_proof: range_proof.clone() };
     let outcomes = outcomes(&[tree[2], tree[2]], Some(&head), &[run(0), run(1)], Vec::new()).expect("each is proved");
-    let key = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
-    assert!(check_places(&[key("one"), key("one")], &outcomes).is_ok(), "sent twice");
-    for keys in [[key("one"), key("two")], [key("one"), None], [None, None]] {
-        assert!(check_places(&keys, &outcomes).is_err_and(|error| error.is_tampering()), "{keys:?}");
+    let sent = |key: Option<&'static str>| Sent { identity: key.map(Into::into), is_first: false };
+    assert!(check_places(&[sent(Some("one")), sent(Some("one"))], &outcomes).is_ok(), "sent twice");
+    for keys in [[Some("one"), Some("two")], [Some("one"), None], [None, None]] {
+        assert!(check_places(&keys.map(sent), &outcomes).is_err_and(|error| error.is_tampering()), "{keys:?}");
     }
 }
 

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use logwood_note::{CosigningKey, PrivateKey, SignedNote, assemble_note};
-use tonic::transport::Endpoint;
 
 use super::*;
 use crate::testing::{ORIGIN, key, verified};
@@ -27,47 +26,56 @@ fn none() -> String {
     "quorum none\n".to_owned()
 }
 
-/// What is chosen, if no server is asked: none listens.
-async fn chosen(
-    policy: Option<Policy>,
-    vkey: Option<VerifierKey>,
-) -> Result<(Option<Policy>, Option<VerifierKey>), ClientError> {
-    let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-    choose(policy, vkey, ("http://127.0.0.1:1", "default", &Rpc::new(channel))).await
-}
+type Chosen = Result<(Option<Policy>, Option<(VerifierKey, KeySource)>), ClientError>;
 
-fn is_bad(option: &str, chosen: &Result<(Option<Policy>, Option<VerifierKey>), ClientError>) -> bool {
+fn is_bad(option: &str, chosen: &Chosen) -> bool {
     matches!(chosen, Err(ClientError::BadOption { option: actual, .. }) if *actual == option)
 }
 
-#[tokio::test]
-async fn the_log_of_a_policy_is_followed_with_its_ed25519_key() {
+#[test]
+fn the_log_of_a_policy_is_followed_with_its_ed25519_key() {
     let (ed25519, second) = (key(1).verifier().clone(), cosigner(ORIGIN, SignatureType::MlDsa44Cosignature));
-    let both = policy(&[log(second.verifier()), log(&ed25519), none()]);
-    let (narrowed, followed) = chosen(Some(both), None).await.expect("a key");
-    assert_eq!(followed, Some(ed25519.clone()));
-    assert_eq!(narrowed.expect("a policy").logs().len(), 2, "either key of the log vouches for a witnessed head");
+    let both = || policy(&[log(second.verifier()), log(&ed25519), none()]);
+    for (pinned, source) in [(None, KeySource::Listed), (Some(ed25519.clone()), KeySource::Remembered)] {
+        let (narrowed, followed) = choose(Some(both()), None, pinned).expect("a key");
+        assert_eq!(followed, Some((ed25519.clone(), source)));
+        assert_eq!(narrowed.expect("a policy").logs().len(), 2, "either key of the log vouches for a witnessed head");
+    }
 
     let pq_only = policy(&[log(second.verifier()), none()]);
-    assert!(is_bad("policy", &chosen(Some(pq_only), None).await));
-    assert!(is_bad("vkey", &chosen(None, Some(second.verifier().clone())).await));
-    assert!(is_bad("vkey", &chosen(None, Some(witness().verifier().clone())).await));
-    assert_eq!(chosen(None, Some(ed25519.clone())).await.expect("a key"), (None, Some(ed25519)));
-    assert_eq!(chosen(None, None).await.expect("to be pinned"), (None, None));
+    assert!(is_bad("policy", &choose(Some(pq_only), None, None)));
+    assert!(is_bad("vkey", &choose(None, Some(second.verifier().clone()), None)));
+    assert!(is_bad("vkey", &choose(None, Some(witness().verifier().clone()), None)));
+    let named = choose(None, Some(ed25519.clone()), Some(key(2).verifier().clone())).expect("a key");
+    assert_eq!(named, (None, Some((ed25519, KeySource::Named))));
+    assert_eq!(choose(None, None, None).expect("to be pinned"), (None, None));
 }
 
-#[tokio::test]
-async fn a_named_key_narrows_the_policy_and_must_be_one_of_its_own() {
+#[test]
+fn a_named_key_narrows_the_policy_and_must_be_one_of_its_own() {
     let (one, other) = (key(1).verifier().clone(), key(2).verifier().clone());
     let two = || policy(&[log(&one), log(&other), none()]);
-    let (narrowed, followed) = chosen(Some(two()), Some(other.clone())).await.expect("a key");
-    assert_eq!((narrowed.expect("a policy").logs().len(), followed), (1, Some(other.clone())));
-    assert!(is_bad("vkey", &chosen(Some(two()), Some(key(3).verifier().clone())).await));
+    let (narrowed, followed) = choose(Some(two()), Some(other.clone()), None).expect("a key");
+    assert_eq!((narrowed.expect("a policy").logs().len(), followed), (1, Some((other.clone(), KeySource::Named))));
+    assert!(is_bad("vkey", &choose(Some(two()), Some(key(3).verifier().clone()), None)));
     // Without logs, the policy leaves the choice to its user, who has to make it.
-    let (narrowed, _) = chosen(Some(policy(&[none()])), Some(one.clone())).await.expect("a key");
-    assert_eq!(narrowed.expect("a policy").logs()[0].key, one);
-    let asked = chosen(Some(policy(&[none()])), None).await.expect_err("the server is asked for the origin");
-    assert!(matches!(asked, ClientError::Unreachable { .. }), "{asked}");
+    for (vkey, pinned) in [(Some(one.clone()), None), (None, Some(one.clone()))] {
+        let (narrowed, _) = choose(Some(policy(&[none()])), vkey, pinned).expect("a key");
+        assert_eq!(narrowed.expect("a policy").logs()[0].key, one);
+    }
+    assert!(is_bad("policy", &choose(Some(policy(&[none()])), None, None)));
+}
+
+#[test]
+fn which_of_a_policys_logs_is_meant_says_the_pin_or_the_caller_and_never_the_server() {
+    let one = key(1).verifier().clone();
+    let other = cosigner("other.example/log", SignatureType::MlDsa44Cosignature).verifier().clone();
+    let two = || policy(&[log(&one), log(&other), none()]);
+    let unsaid = choose(Some(two()), None, None);
+    assert!(is_bad("vkey", &unsaid), "{unsaid:?}");
+    let (narrowed, followed) = choose(Some(two()), None, Some(one.clone())).expect("pinned");
+    assert_eq!((narrowed.expect("a policy").logs().len(), followed), (1, Some((one.clone(), KeySource::Remembered))));
+    assert!(is_bad("policy", &choose(Some(two()), None, Some(key(2).verifier().clone()))), "another key is pinned");
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub enum Fault {
     Lie(Arc<dyn Fn(Bytes) -> Vec<u8> + Send + Sync>),
     /// It is answered with this message alone, and nothing is done.
     Say(Vec<u8>),
+    /// An answer begins, and never goes on; nothing is done.
+    Hang,
 }
 
 impl Fault {
@@ -236,6 +238,11 @@ impl ProxyState {
                 let message = change(body.to_bytes().slice(5..));
                 let body = Full::new(framed(&message)).with_trailers(async move { trailers.map(Ok) });
                 Ok(http::Response::from_parts(head, Body::new(body)))
+            }
+            Some(Fault::Hang) => {
+                let never = futures_util::stream::pending::<Result<hyper::body::Frame<Bytes>, tonic::Status>>();
+                let answer = http::Response::builder().header("content-type", "application/grpc");
+                Ok(answer.body(Body::new(StreamBody::new(never))).expect("a valid header"))
             }
             Some(Fault::Say(message)) => {
                 let good = http::HeaderMap::from_iter([(
