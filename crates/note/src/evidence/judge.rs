@@ -65,6 +65,9 @@ pub enum NotProved {
         /// Whose key is needed.
         needed: &'static str,
     },
+    /// An origin is given, and the keys are of several logs: one of them could accuse another.
+    #[error("an origin is of one log, and the keys given are of several")]
+    Keys,
     /// The parts are about different logs.
     #[error("the parts are about different logs")]
     Origins,
@@ -81,7 +84,7 @@ impl Evidence {
     ///
     /// * `keys` - the keys of the accused, each from somewhere that the judge trusts. For kinds a, b, c and e they
     ///   are one log's; for kind d one cosigner's.
-    /// * `origin` - the log's origin where it differs from the name of its key.
+    /// * `origin` - the log's origin where it differs from the name of its key; the keys of logs have one name then.
     ///
     /// # Errors
     ///
@@ -116,7 +119,17 @@ struct Entry {
 
 impl<'a> Log<'a> {
     fn new(keys: &[VerifierKey], origin: Option<&'a str>) -> Result<Self, NotProved> {
-        let own: Vec<_> = keys.iter().filter(|key| key.kind().is_for_logs()).cloned().collect();
+        let mut own: Vec<_> = keys.iter().filter(|key| key.kind().is_for_logs()).cloned().collect();
+        if origin.is_some() {
+            // A key of type 0x06 may be a witness's: only without a key that is surely a log's does it say which log is meant.
+            let sure = own.iter().find(|key| key.kind() == SignatureType::Ed25519).or(own.first()).cloned();
+            let is_other = |key: &VerifierKey| sure.as_ref().is_some_and(|sure| sure.name() != key.name());
+            let kind = sure.as_ref().map(VerifierKey::kind);
+            if own.iter().any(|key| is_other(key) && Some(key.kind()) == kind) {
+                return Err(NotProved::Keys);
+            }
+            own.retain(|key| !is_other(key));
+        }
         let needed = "a log's (type 0x01 or 0x06)";
         match Policy::of_logs(own) {
             Ok(policy) if !policy.logs().is_empty() => Ok(Self { policy, origin }),

@@ -452,3 +452,22 @@ fn checkpoints_that_only_ml_dsa_signed_convict_without_their_extension_lines() {
     assert!(judge(with.expect("a note")).is_err());
     judge(without.expect("a note")).expect("proved");
 }
+
+#[test]
+fn a_log_cannot_be_accused_by_the_key_of_another() {
+    // Another log signs two histories under the origin of this one.
+    let other = key("other.example/log", 3);
+    let forged = |is_honest| sign_checkpoint(&other, ORIGIN, &head_of(&history(7, is_honest)));
+    let evidence = Evidence::SplitView { first: forged(true), second: forged(false) };
+    let keys = [log_key(), other.verifier().clone()];
+    assert_eq!(evidence.judge(&keys, Some(ORIGIN)), Err(NotProved::Keys));
+    evidence.judge(&keys, None).expect_err("it is not by the log");
+    evidence.judge(&keys[1..], Some(ORIGIN)).expect("whoever names that key as the log's own says so");
+
+    // Nor by a witness whose type of key signs for logs, too: it stands beside the log's in a policy.
+    let witness = cosigner("witness.example", SignatureType::MlDsa44Cosignature, 4).verifier().clone();
+    let own = Evidence::SplitView { first: checkpoint(7, true), second: checkpoint(7, false) };
+    for keys in [[log_key(), witness.clone()], [witness, log_key()]] {
+        own.judge(&keys, Some(ORIGIN)).expect("the witness's key does not stand in the way");
+    }
+}
