@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use common::Server;
+use common::{Server, eventually};
 use logwood_client::{Client, ClientOptions, NewEntry};
 use logwood_merkle::{CompactRange, Hash};
 use logwood_note::{Checkpoint, Receipt, SignedNote, VerifierKey};
@@ -190,9 +189,8 @@ async fn acknowledged_entries_survive_ten_kills_once_and_with_good_receipts() {
         tokio::spawn(Arc::clone(&load).stream()),
     ];
     for life in 1..=KILLS as u64 {
-        while load.acknowledged.load(Ordering::Relaxed) < life * ENTRIES_PER_LIFE {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let is_loaded = || load.acknowledged.load(Ordering::Relaxed) >= life * ENTRIES_PER_LIFE;
+        eventually("entries are acknowledged", is_loaded).await;
         let port = server.port;
         drop(server);
         server = Server::start(dir.path(), port, &[]);

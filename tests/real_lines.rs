@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Server, logwood, outcome};
+use common::{Server, eventually, logwood, outcome};
 use logwood_client::{Client, ClientOptions};
 use logwood_note::{Receipt, VerifierKey};
 
@@ -88,9 +87,8 @@ fn count(directory: &Path) -> usize {
 
 /// Waits until so many receipts are there.
 async fn wait_for_receipts(appenders: &[Appender], wanted: usize) {
-    while appenders.iter().map(|appender| count(&appender.receipts)).sum::<usize>() < wanted {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let are_there = || appenders.iter().map(|appender| count(&appender.receipts)).sum::<usize>() >= wanted;
+    eventually("receipts are written", are_there).await;
 }
 
 /// Checks every receipt in `directory` offline; the index of each line.

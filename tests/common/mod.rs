@@ -5,6 +5,7 @@ pub mod raw;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 #[path = "../../src/child.rs"]
 mod child;
@@ -98,6 +99,15 @@ pub fn anchor(heads: &[&str]) -> String {
         format!("{line} {check:016x}\n")
     });
     checked.collect()
+}
+
+/// Waits until `is_so`. After two minutes, which nothing takes that is waited for, the test fails.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in two minutes: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// The public data that is not part of this repository, if it is there.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::raw::{get, request};
-use common::{LOGWOOD, Server, copy, outcome};
+use common::{LOGWOOD, Server, copy, eventually, outcome};
 use fake::{Fake, Gate};
 use logwood_merkle::LeafIndex;
 use logwood_note::{Checkpoint, Policy, Receipt};
@@ -306,7 +306,7 @@ async fn a_kill_while_witnesses_are_asked_does_not_lock_the_log_out() {
     append_at_last(&mut rpc, "three", HeadLevel::Unspecified).await.expect("appended");
     // The quick one has cosigned it, and the slow one holds its publication back.
     let path = format!("/{}/checkpoint", hex(&site.origin));
-    while !get(&quick.address, &path).text().contains("\n3\n") {}
+    eventually("the witness cosigns", || get(&quick.address, &path).text().contains("\n3\n")).await;
     assert_eq!(size(&head(&mut rpc, HeadLevel::Published).await.expect("a head")), 2);
     drop(server);
 
