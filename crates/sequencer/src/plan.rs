@@ -176,6 +176,12 @@ impl<T> Sequencer<T> {
         Self { limits, ..Self::new(last) }
     }
 
+    /// Submissions and other changes that the next round answers, and the entries in it.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.answers.len(), self.open_entries)
+    }
+
     /// Whether the log's tail is in memory.
     #[must_use]
     pub fn is_loaded(&self, log: LogNumber) -> bool {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 /// So many entries that wait are worth planning while a round is being synced.
-const COMPANY_ENTRIES: usize = 512;
+pub(crate) const COMPANY_ENTRIES: usize = 512;
 
 /// What waits for the planner.
 pub(crate) struct Inbox<C> {
@@ -31,8 +31,8 @@ struct Queue<C> {
 /// What is worth waking up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeFor {
-    /// One entry: the disk is idle.
-    AnyEntry,
+    /// So many submissions: the disk is idle.
+    Submissions(usize),
     /// So many that planning them now saves time: a round is being synced.
     ManyEntries,
 }
@@ -102,11 +102,11 @@ impl<C> Inbox<C> {
 
 impl<C> Queue<C> {
     fn is_worth(&self, wake_for: WakeFor) -> bool {
-        let entries_min = match wake_for {
-            WakeFor::AnyEntry => 1,
-            WakeFor::ManyEntries => COMPANY_ENTRIES,
+        let is_company = match wake_for {
+            WakeFor::Submissions(submissions) => self.commands.len() >= submissions,
+            WakeFor::ManyEntries => false,
         };
-        self.is_urgent || self.entries >= entries_min
+        self.is_urgent || is_company || self.entries >= COMPANY_ENTRIES
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     fn one_entry_wakes_whom_the_disk_waits_for_and_not_who_waits_for_the_disk() {
         let (inbox, mut taken) = (Inbox::new(), Vec::new());
         inbox.submit(1, 1).unwrap();
-        inbox.take(&mut taken, WakeFor::AnyEntry, LONG);
+        inbox.take(&mut taken, WakeFor::Submissions(1), LONG);
         assert_eq!(taken, [1]);
 
         inbox.submit(2, COMPANY_ENTRIES - 1).unwrap();
@@ -139,7 +139,20 @@ mod tests {
         inbox.submit(3, 1).unwrap();
         inbox.take(&mut taken, WakeFor::ManyEntries, LONG);
         assert_eq!(taken, [1, 2, 3]);
-        assert!(!inbox.queue.lock().is_worth(WakeFor::AnyEntry));
+        assert!(!inbox.queue.lock().is_worth(WakeFor::Submissions(1)));
+    }
+
+    #[test]
+    fn fewer_submissions_than_are_waited_for_are_taken_when_the_time_is_over() {
+        let (inbox, mut taken) = (Inbox::new(), Vec::new());
+        inbox.submit(1, 1).unwrap();
+        assert!(!inbox.queue.lock().is_worth(WakeFor::Submissions(2)));
+        inbox.take(&mut taken, WakeFor::Submissions(2), Duration::ZERO);
+        assert_eq!(mem::take(&mut taken), [1]);
+        inbox.submit(2, 1).unwrap();
+        inbox.submit(3, 1).unwrap();
+        inbox.take(&mut taken, WakeFor::Submissions(2), LONG);
+        assert_eq!(taken, [2, 3]);
     }
 
     #[test]
@@ -159,7 +172,7 @@ mod tests {
         inbox.close();
         assert_eq!(inbox.submit(2, 1), Err(Closed));
         assert_eq!(inbox.send(3), Err(Closed));
-        inbox.take(&mut taken, WakeFor::AnyEntry, Duration::ZERO);
+        inbox.take(&mut taken, WakeFor::Submissions(1), Duration::ZERO);
         assert!(taken.is_empty());
     }
 }

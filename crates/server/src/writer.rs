@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::anchor::Anchor;
 use crate::clock::now_ms;
 use crate::disk::{DiskReserve, is_disk_full};
-use crate::inbox::{Inbox, WakeFor};
+use crate::inbox::{COMPANY_ENTRIES, Inbox, WakeFor};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::queue::Room;
@@ -36,9 +36,11 @@ use crate::vital::Vital;
 
 mod backlog;
 mod committer;
+mod gathering;
 
 use backlog::Backlog;
 use committer::Committer;
+use gathering::Gathering;
 
 /// How often it is looked whether a full disk has room again.
 const RELOAD_RETRY: Duration = Duration::from_secs(2);
@@ -141,6 +143,7 @@ pub(crate) fn start(
         rounds: Some(rounds),
         backlog: Backlog::default(),
         idle: true,
+        gathering: Gathering::new(),
         filled: VecDeque::new(),
         packed: Vec::new(),
         disk_was_full: false,
@@ -162,6 +165,8 @@ struct Planner {
     rounds: Option<Sender<SealedRound<Ticket>>>,
     backlog: Backlog,
     idle: bool,
+    /// Whom the next round waits for.
+    gathering: Gathering,
     /// Bundles that sealed rounds filled with pieces, by the round that must be durable first.
     filled: VecDeque<(RoundNumber, LogNumber, u64)>,
     /// Bundles that were packed from their pieces and wait for a round to ride on.
@@ -177,14 +182,14 @@ impl Planner {
     fn run(mut self) {
         let mut commands = Vec::new();
         loop {
-            let wake_for = if self.idle { WakeFor::AnyEntry } else { WakeFor::ManyEntries };
-            self.inbox.take(&mut commands, wake_for, RELOAD_RETRY);
+            let (wake_for, at_most) = self.wake_for();
+            self.inbox.take(&mut commands, wake_for, at_most);
             commands.drain(..).for_each(|command| self.obey(command));
             if self.reload_at.is_some_and(|at| at <= Instant::now()) {
                 self.reload(true);
             }
             self.absorb();
-            if self.idle {
+            if self.idle && self.missing().is_none() {
                 self.seal();
             }
             if self.idle && self.sequencer.is_empty() && self.stopping.is_some() {
@@ -197,6 +202,22 @@ impl Planner {
         if let Some(done) = self.stopping {
             let _ = done.send(());
         }
+    }
+
+    /// What is waited for, and how long.
+    fn wake_for(&self) -> (WakeFor, Duration) {
+        match (self.idle, self.missing()) {
+            (false, _) => (WakeFor::ManyEntries, RELOAD_RETRY),
+            (true, Some((missing, left))) => (WakeFor::Submissions(missing), left),
+            (true, None) => (WakeFor::Submissions(1), RELOAD_RETRY),
+        }
+    }
+
+    /// How many submissions the next round waits for, and how long.
+    fn missing(&self) -> Option<(usize, Duration)> {
+        let (submissions, entries) = self.sequencer.waiting();
+        let is_in_a_hurry = entries >= COMPANY_ENTRIES || self.stopping.is_some();
+        self.gathering.missing(submissions).filter(|_| !is_in_a_hurry)
     }
 
     fn obey(&mut self, command: Command) {
@@ -246,7 +267,11 @@ impl Planner {
                 self.sequencer.adopt(round);
                 self.pack(round);
             }
-            Command::Idle => self.idle = true,
+            Command::Idle => {
+                self.idle = true;
+                let (waiting, _) = self.sequencer.waiting();
+                self.gathering.ended(waiting);
+            }
             Command::Failed(error, tickets) => self.fail(&error, tickets),
             Command::Stop(done) => self.stopping = Some(done),
         }
@@ -350,6 +375,7 @@ impl Planner {
         if let Some(round) = self.sequencer.seal(now_ms()) {
             self.filled.extend(round.round.iter().flat_map(filled_by_pieces));
             self.idle = false;
+            self.gathering.sealed(round.answers.len());
             if let Some(rounds) = &self.rounds {
                 let _ = rounds.send(round);
             }
