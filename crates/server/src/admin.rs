@@ -65,6 +65,14 @@ pub(crate) async fn create_log(core: &Core, request: &v1::CreateLogRequest) -> R
     if !store.logs(LogQuery::Name(name.as_str())).map_err(status::read)?.is_empty() {
         return Err(status::with_reason(Code::AlreadyExists, Reason::LogExists, format!("a log `{name}` exists")));
     }
+    if let Some(signed) = core.shared.anchor.head(name.as_str()) {
+        let message = format!(
+            "the anchor knows a log `{name}` with {} entries, and the store has none: restore its data, or take another \
+             name; a new one would fork it",
+            signed.size
+        );
+        return Err(status::precondition(Reason::RollbackGuard, message));
+    }
     let origin = origin(core, &name, &request.origin)?;
     tokio::task::block_in_place(|| origins.check(core, &origin))?;
     let keys = keys(core, &name, &origin, request)?;

@@ -124,6 +124,10 @@ pub(crate) fn halted() -> Status {
 pub(crate) fn write(error: WriteError) -> Status {
     match error {
         WriteError::Halted => halted(),
+        WriteError::Damaged => Status::data_loss(
+            "the look-up index or an entry is damaged; nothing was logged; the operator must run `logwood fsck`, and \
+             `logwood repair --rebuild-index` if it is the index",
+        ),
         WriteError::NotAnchored => {
             exhausted("disk", "the anchor cannot be written; the entry may be logged, retry with the same identity")
         }

@@ -18,8 +18,8 @@ use crossbeam_channel::Sender;
 use logwood_merkle::{Hash, LeafIndex};
 use logwood_sequencer::{Found, LogTail, Placement, Publication, RoundLimits, SealedRound, Sequencer, Submission};
 use logwood_store::{
-    BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, Round, RoundNumber,
-    bundle,
+    BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, ReadError, Round,
+    RoundNumber, bundle,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -59,6 +59,8 @@ pub(crate) enum WriteError {
     Halted,
     /// The store is behind; nothing was written.
     Refused,
+    /// What storage knows of it cannot be read; nothing was written.
+    Damaged,
     /// It is logged, but the anchor could not be written, so that no head may be signed yet.
     NotAnchored,
     /// It is logged, but the log must not sign a head over it: its witnesses, its anchor or the signer forbid it.
@@ -318,7 +320,9 @@ impl Planner {
                     }
                     Err(error) => {
                         tracing::error!(%error, "an identity could not be looked up; its submission is refused");
-                        let _ = submission.ticket.reply.send(Err(WriteError::Halted));
+                        let is_damaged = matches!(error, ReadError::Corrupt { .. });
+                        let refusal = if is_damaged { WriteError::Damaged } else { WriteError::Halted };
+                        let _ = submission.ticket.reply.send(Err(refusal));
                     }
                 }
             }
@@ -330,7 +334,7 @@ impl Planner {
         &self,
         store: &dyn LogStore,
         submissions: &[Submission<Ticket>],
-    ) -> Result<Vec<Option<Found>>, logwood_store::ReadError> {
+    ) -> Result<Vec<Option<Found>>, ReadError> {
         let Some(log) = submissions.first().map(|submission| submission.log) else { return Ok(Vec::new()) };
         let entries = submissions.iter().flat_map(|submission| &submission.entries);
         let mut found = vec![None; entries.clone().count()];
@@ -463,8 +467,8 @@ fn filled_by_pieces(round: &Round) -> impl Iterator<Item = (RoundNumber, LogNumb
     })
 }
 
-fn stored_leaf(store: &dyn LogStore, log: LogNumber, index: LeafIndex) -> Result<Hash, logwood_store::ReadError> {
+fn stored_leaf(store: &dyn LogStore, log: LogNumber, index: LeafIndex) -> Result<Hash, ReadError> {
     let entry = store.entries(log, index, LeafIndex(index.0 + 1), 1)?;
-    let what = || logwood_store::ReadError::Corrupt { what: format!("entry {index} of log number {}", log.0) };
+    let what = || ReadError::Corrupt { what: format!("entry {index} of log number {}", log.0) };
     entry.first().map(|entry| Hash::leaf(&entry.bytes)).ok_or_else(what)
 }

@@ -5,10 +5,11 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use logwood_store::{ReadError, RoundNumber};
+use rocksdb::{DB, Options};
 use thiserror::Error;
 
-use crate::read;
 use crate::wal::{self, Damage};
+use crate::{options, read};
 
 const LOCK_FILE: &str = "logwood.lock";
 
@@ -40,6 +41,18 @@ pub enum OpenError {
     Missing {
         /// Where it was expected.
         dir: PathBuf,
+    },
+    /// There are files of a store, and the list of them is gone or lacks some.
+    #[error(
+        "{dir} holds files of a store, and the engine's list of them (CURRENT, MANIFEST-*) is {problem}; nothing was \
+         changed: restore the store from a backup. If this was its first start, and that was interrupted, remove {dir}",
+        dir = dir.display()
+    )]
+    Incomplete {
+        /// The store's directory.
+        dir: PathBuf,
+        /// What is wrong with the list.
+        problem: &'static str,
     },
     /// The last record of the write-ahead log is damaged: a power cut in the middle of a write, or rot.
     #[error(
@@ -125,7 +138,11 @@ impl OpenError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::TornTail { .. } | Self::WalDamaged { .. } | Self::Index { .. } | Self::IndexAhead { .. } => true,
+            Self::Incomplete { .. }
+            | Self::TornTail { .. }
+            | Self::WalDamaged { .. }
+            | Self::Index { .. }
+            | Self::IndexAhead { .. } => true,
             Self::Engine(source) => read::is_damage(source),
             Self::Read(error) => matches!(error, ReadError::Corrupt { .. }),
             Self::Locked { .. } | Self::Missing { .. } | Self::Io { .. } | Self::Random => false,
@@ -143,6 +160,32 @@ impl OpenError {
             Ok(None) | Err(_) => Self::Engine(source),
         }
     }
+}
+
+/// Whether there is a store in `dir`, as far as the engine's list of its files tells.
+///
+/// # Errors
+///
+/// There are files of one that the list does not account for. Opened as it is, they would be deleted.
+pub(crate) fn holds_store(dir: &Path) -> Result<bool, OpenError> {
+    let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let incomplete = |problem| OpenError::Incomplete { dir: dir.to_owned(), problem };
+    if !dir.join("CURRENT").exists() {
+        for file in dir.read_dir().map_err(failed)? {
+            let name = file.map_err(failed)?.file_name();
+            let is_data =
+                Path::new(&name).extension().is_some_and(|end| ["sst", "log", "blob"].iter().any(|&data| end == data));
+            if is_data {
+                return Err(incomplete("missing"));
+            }
+        }
+        return Ok(false);
+    }
+    let families = DB::list_cf(&Options::default(), dir).map_err(|source| OpenError::from_engine(dir, source))?;
+    if options::FAMILIES.iter().any(|name| !families.iter().any(|family| family == name)) {
+        return Err(incomplete("cut short"));
+    }
+    Ok(true)
 }
 
 /// Takes the lock of the store in `dir`; it is free again when the file is closed, also by a crash.

@@ -108,7 +108,7 @@ impl RocksStore {
     }
 
     fn lock_existing(dir: &Path) -> Result<File, OpenError> {
-        if !dir.join("CURRENT").exists() {
+        if !dir.is_dir() || !error::holds_store(dir)? {
             return Err(OpenError::Missing { dir: dir.to_owned() });
         }
         error::lock(dir)
@@ -117,7 +117,12 @@ impl RocksStore {
     fn open_database(dir: &Path) -> Result<Opened, OpenError> {
         let lock = error::lock(dir)?;
         let cache = options::cache();
-        let db = DB::open_cf_descriptors(&options::database()?, dir, options::families(&cache)?)
+        let mut options = options::database()?;
+        // The engine would make the families that a damaged list of files lacks, and delete the files of the others.
+        let is_new = !error::holds_store(dir)?;
+        options.create_if_missing(is_new);
+        options.create_missing_column_families(is_new);
+        let db = DB::open_cf_descriptors(&options, dir, options::families(&cache)?)
             .map_err(|source| OpenError::from_engine(dir, source))?;
         Ok(Opened { db, index_options: options::family(options::INDEX, &cache)?, lock })
     }

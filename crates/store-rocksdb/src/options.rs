@@ -36,12 +36,13 @@ pub(crate) const PIECES: &str = "pieces";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const META: &str = "meta";
 
-/// Options of the database.
+/// Names of the column families, besides the engine's own.
+pub(crate) const FAMILIES: [&str; 5] = [BUNDLES, TILES, PIECES, INDEX, META];
+
+/// Options of the database. Nothing is made that is missing: what is missing of a store was lost.
 pub(crate) fn database() -> Result<Options, rocksdb::Error> {
     // This option has no setter. It makes fresh options, so it comes first. A failed write is for the log to heal.
     let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
     // One synced write at a time: at most the last record can be cut short, and that one was not acknowledged.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
@@ -73,7 +74,7 @@ pub(crate) fn cache() -> Cache {
 /// The column families.
 pub(crate) fn families(cache: &Cache) -> Result<Vec<ColumnFamilyDescriptor>, rocksdb::Error> {
     let descriptor = |name| Ok(ColumnFamilyDescriptor::new(name, family(name, cache)?));
-    [BUNDLES, TILES, PIECES, INDEX, META].into_iter().map(descriptor).collect()
+    FAMILIES.into_iter().map(descriptor).collect()
 }
 
 /// The options of one family.

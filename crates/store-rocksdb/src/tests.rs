@@ -212,6 +212,46 @@ fn damage_in_the_middle_of_the_write_ahead_log_is_no_torn_tail() {
     }
 }
 
+/// The files of a store that hold what was committed.
+fn data_files(dir: &Path) -> BTreeSet<PathBuf> {
+    let is_data = |path: &PathBuf| path.extension().is_some_and(|end| end == "sst" || end == "log" || end == "blob");
+    files(dir, "0").into_iter().filter(is_data).collect()
+}
+
+#[test]
+fn a_list_of_files_that_is_cut_short_or_gone_loses_nothing_that_is_still_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    two_rounds(dir.path());
+    let manifest = files(dir.path(), "MANIFEST-").pop().expect("a manifest");
+    let (whole, current) = (std::fs::read(&manifest).expect("readable"), dir.path().join("CURRENT"));
+    let pointer = std::fs::read(&current).expect("readable");
+    let before = data_files(dir.path());
+    let mut refused = 0;
+    for cut in (0..whole.len()).step_by(5) {
+        std::fs::write(&manifest, &whole[..cut]).expect("written");
+        match RocksStore::open(dir.path()) {
+            // What was cut off said nothing that the write-ahead log does not say.
+            Ok(store) => {
+                assert_eq!(store.state().expect("the state").round, RoundNumber(2), "cut at {cut}");
+                break;
+            }
+            Err(error) => {
+                assert!(error.is_damage(), "cut at {cut}: {error}");
+                assert_eq!(data_files(dir.path()), before, "cut at {cut}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 10, "{refused}");
+
+    std::fs::write(&manifest, &whole).expect("written");
+    std::fs::remove_file(&current).expect("removed");
+    let error = RocksStore::open(dir.path()).expect_err("it is no new store");
+    assert!(error.is_damage() && error.to_string().contains("holds files of a store"), "{error}");
+    assert!(RocksStore::open_read_only(dir.path()).expect_err("nor read").is_damage());
+    std::fs::write(&current, &pointer).expect("written");
+}
+
 #[test]
 fn a_rebuilt_index_is_the_same() {
     let dir = tempfile::tempdir().expect("a directory");
