@@ -203,7 +203,9 @@ impl Client {
             head => Some(self.accept(head, known.as_ref(), (true, Store::Soon)).await?),
         };
         let outcomes = outcomes(&leaves, head.as_ref(), &runs, errors)?;
-        sent.iter_mut().for_each(|sent| sent.is_first &= attempts == 1);
+        for sent in &mut sent {
+            sent.is_first &= attempts == 1;
+        }
         check_places(&sent, &outcomes)?;
         Ok(outcomes)
     }

@@ -62,6 +62,9 @@ fn satisfies(policy: &Policy, head: &VerifiedHead) -> Result<(), ClientError> {
     judged.map(drop).map_err(|error| ClientError::failed_check("the head does not satisfy the policy", &error))
 }
 
+/// A key to follow a log with, and why it is that one.
+pub(crate) type FollowedKey = (VerifierKey, KeySource);
+
 /// The key to follow the log with and why, and the policy for that log alone. No key if one has to be pinned.
 ///
 /// Without a named key it is the pinned one. Which of a policy's logs is meant is not for the server to say: it could
@@ -77,7 +80,7 @@ pub(crate) fn choose(
     policy: Option<Policy>,
     vkey: Option<VerifierKey>,
     pinned: Option<VerifierKey>,
-) -> Result<(Option<Policy>, Option<(VerifierKey, KeySource)>), ClientError> {
+) -> Result<(Option<Policy>, Option<FollowedKey>), ClientError> {
     let bad = |option, message| ClientError::BadOption { option, message };
     if vkey.as_ref().is_some_and(|key| key.kind() != SignatureType::Ed25519) {
         let message = "a log is followed with its Ed25519 key (type 0x01), which signs every head; name that one";
@@ -103,10 +106,10 @@ pub(crate) fn choose(
         let narrowed = policy.for_logs(&keys).map_err(|error| bad("policy", error.to_string()))?;
         return Ok((Some(narrowed), Some((key, source))));
     }
-    let mut names = policy.logs().iter().map(|log| log.key.name());
+    let mut listed = policy.logs().iter().map(|log| log.key.name());
     let name =
-        names.next().ok_or_else(|| bad("policy", "it lists no log: name the log's key with --vkey".to_owned()))?;
-    if names.any(|other| other != name) {
+        listed.next().ok_or_else(|| bad("policy", "it lists no log: name the log's key with --vkey".to_owned()))?;
+    if listed.any(|other| other != name) {
         let message = "the policy lists several logs: name the key of the one that is meant (--vkey)";
         return Err(bad("vkey", message.to_owned()));
     }
