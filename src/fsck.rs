@@ -103,7 +103,7 @@ pub(crate) fn run(args: &FsckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn judge_remote(args: &FsckArgs, url: &Url, notes: &[Vec<u8>]) -> anyhow::Result<ExitCode> {
-    let policy = args.trust.policy()?;
+    let policy = args.trust.policy_for(args.remote.origin.as_deref())?;
     let names = args.checkpoint.iter().map(|path| path.display().to_string());
     let kept: Vec<_> = names.zip(notes.iter().cloned()).collect();
     remote::run(&remote::Target { url, policy: &policy, kept: &kept }, &args.remote, args.json)

@@ -143,7 +143,7 @@ pub(crate) struct MonitorArgs {
 ///
 /// [`Usage`] for keys, sources and files that do not belong together.
 pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
-    let policy = args.trust.policy()?;
+    let policy = args.trust.policy_for(args.origin.as_deref())?;
     let sources = sources(&args, &policy)?;
     let file = StateFile::open(&args.state)?;
     let state = file.load(&policy, args.origin.as_deref(), posix_seconds())?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use logwood_note::policy::POLICY_BYTES_MAX;
-use logwood_note::{Policy, VerifierKey};
+use logwood_note::{Policy, SignatureType, VerifierKey};
 
 use crate::failure::Usage;
 use crate::files;
@@ -55,6 +55,45 @@ impl TrustArgs {
             keys.extend(policy.witnesses().iter().map(|witness| witness.key.clone()));
         }
         Ok(keys)
+    }
+
+    /// Refuses an origin that keys of several logs would vouch for: one of them could then speak for another.
+    ///
+    /// * `origin` - where it differs from the name of the log's key.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if the keys of `trusted` that sign for logs have several names.
+    pub(crate) fn check_origin(origin: Option<&str>, trusted: &[VerifierKey]) -> anyhow::Result<()> {
+        // A key of type 0x06 beside a log's own may be a witness's.
+        let has_own = trusted.iter().any(|key| key.kind() == SignatureType::Ed25519);
+        let is_of_log =
+            |key: &&VerifierKey| if has_own { key.kind() == SignatureType::Ed25519 } else { key.kind().is_for_logs() };
+        let mut names = trusted.iter().filter(is_of_log).map(VerifierKey::name);
+        let first = names.next();
+        match names.find(|name| Some(*name) != first) {
+            Some(other) if origin.is_some() => {
+                let first = first.unwrap_or_default();
+                let problem = format!(
+                    "--origin is of one log, and the keys are of several, as {first} and {other}: give the keys of that log \
+                     alone (--vkey)"
+                );
+                Err(Usage { problem }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`TrustArgs::policy`], for one log if an origin is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`], as [`TrustArgs::policy`] and [`TrustArgs::check_origin`].
+    pub(crate) fn policy_for(&self, origin: Option<&str>) -> anyhow::Result<Policy> {
+        let policy = self.policy()?;
+        let keys: Vec<_> = policy.logs().iter().map(|log| log.key.clone()).collect();
+        Self::check_origin(origin, &keys)?;
+        Ok(policy)
     }
 
     /// The keys given one by one.

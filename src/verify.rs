@@ -84,7 +84,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.evidence {
         return judge(path, args);
     }
-    let policy = args.trust.policy()?;
+    let policy = args.trust.policy_for(args.origin.as_deref())?;
     let verdict = match (&args.range, &args.receipt, &args.entry) {
         (Some(directory), ..) => verify_range(directory, &policy, args),
         (None, Some(receipt), Some(entry)) => verify_receipt(receipt, entry, &policy, args),
@@ -156,6 +156,7 @@ fn level(policy: &Policy) -> &'static str {
 /// Judges evidence. Never exit status 0: either somebody broke a promise, or this file does not show it.
 fn judge(path: &Path, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let keys = args.trust.keys()?;
+    TrustArgs::check_origin(args.origin.as_deref(), &keys)?;
     let file = files::read(path, EVIDENCE_BYTES_MAX)?;
     let judged = Evidence::parse(&file).map_err(anyhow::Error::from).and_then(|evidence| {
         let proved = evidence.judge(&keys, args.origin.as_deref())?;

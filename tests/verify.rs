@@ -166,3 +166,22 @@ fn evidence_proves_a_fault_or_nothing_and_is_never_good() {
     assert_eq!((&json["proved"], &json["kind"]), (&true.into(), &"a".into()));
     assert!(json["sentence"].as_str().expect("a sentence").contains("two different histories"));
 }
+
+#[test]
+fn an_origin_that_the_keys_of_several_logs_would_vouch_for_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let (key, _, leaves) = log();
+    // The other log's operator signs a head in the name of this one.
+    let other = SigningKey::from_seed("other.example/log", &[8; 32]).expect("a good name");
+    let head = TreeHead { size: TreeSize(2), root: Hash::node(&leaves[0], &leaves[1]) };
+    let checkpoint = sign_checkpoint(&other, ORIGIN, &head);
+    let receipt = Receipt { extra: None, index: LeafIndex(1), proof: vec![leaves[0]], checkpoint }.to_bytes();
+    fs::write(path.join("receipt"), receipt).expect("written");
+    fs::write(path.join("entry"), b"second").expect("written");
+    let (own, others) = (key.verifier().to_string(), other.verifier().to_string());
+    let of_both = ["--vkey", &own, "--vkey", &others, "--origin", ORIGIN];
+    assert_eq!(status(&[&of_both[..], &["receipt", "entry"]].concat(), path), Some(2));
+    assert_eq!(status(&[&of_both[..], &["--evidence", "receipt"]].concat(), path), Some(2));
+    assert_eq!(status(&["--vkey", &others, "--origin", ORIGIN, "receipt", "entry"], path), Some(0));
+}

@@ -46,7 +46,7 @@ const SAVE_BUNDLES: u64 = 64;
 pub(crate) struct RemoteArgs {
     /// URL: the log's origin, where it differs from the name of its key.
     #[arg(long)]
-    origin: Option<String>,
+    pub(super) origin: Option<String>,
     /// URL: all entries from this one on must be there: the log's minimum index, if it is pruned, as it has announced it; 0
     /// for a log that is not. Those below its bundle are taken as the signed tree has them. Without this option a log whose
     /// first entries are not there passes with a warning: no answer of a server tells what was pruned from what is withheld.

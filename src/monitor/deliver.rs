@@ -274,6 +274,11 @@ impl OutFile {
         }
         // What comes after belongs to a batch that was not confirmed: it is delivered again.
         file.set_len(good_bytes).with_context(cannot)?;
+        if there == 0 {
+            // It may be new, and is found after a crash only if its name is stored, too.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|parent| parent.sync_all()).with_context(cannot)?;
+        }
         Ok(Self { file, path: path.to_owned(), bytes: good_bytes })
     }
 

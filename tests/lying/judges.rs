@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) const COLUMNS: [&str; 4] = ["client", "command", "monitor", "fsck"];
 
 /// The calls of the client library.
-pub(crate) const CALLS: [&str; 14] = [
+pub(crate) const CALLS: [&str; 15] = [
     "head",
     "get",
     "receipt",
@@ -39,6 +39,7 @@ pub(crate) const CALLS: [&str; 14] = [
     "append_batch",
     "append_batch (twins)",
     "append_stream",
+    "append_stream (twins)",
 ];
 
 /// The commands.
@@ -141,6 +142,16 @@ async fn ask_client(client: &Client, ask: &str, log: &str) -> Result<(), ClientE
             client.settle(HeadLevel::Published, PATIENCE).await.map(drop)
         }
         "append_batch (twins)" => client.append_batch(vec![new(b"twin"), new(b"twin")]).await.map(drop),
+        "append_stream (twins)" => {
+            let (mut sender, mut receiver) = client.append_stream(Window::default());
+            sender.send(new(b"twin")).await?;
+            sender.send(new(b"twin")).await?;
+            drop(sender);
+            while let Some(outcome) = receiver.next().await {
+                outcome?.1.expect("logged");
+            }
+            Ok(())
+        }
         "append_stream" => {
             let (mut sender, mut receiver) = client.append_stream(Window::default());
             sender.send(new(b"streamed")).await?;

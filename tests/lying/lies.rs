@@ -144,6 +144,12 @@ pub(crate) fn fewer_entries(_: &World) -> Lie {
     }))
 }
 
+pub(crate) fn long_entry(_: &World) -> Lie {
+    Lie::default().changing("ReadEntries", |answer: &mut v1::ReadEntriesResponse| {
+        answer.entries[0] = Bytes::from(vec![0; 70_000]);
+    })
+}
+
 // A history that is none.
 
 pub(crate) fn false_history(world: &World) -> Lie {
@@ -255,14 +261,18 @@ pub(crate) fn other_index(_: &World) -> Lie {
 
 pub(crate) fn one_index_for_two(_: &World) -> Lie {
     // The server is made to believe that the second entry is the first one, sent again.
-    Lie::default().asking(|rpc, message| {
-        if rpc != "AppendBatch" {
-            return message;
-        }
-        changed(message, |request: &mut v1::AppendBatchRequest| {
+    Lie::default().asking(|rpc, message| match rpc {
+        "AppendBatch" => changed(message, |request: &mut v1::AppendBatchRequest| {
             let first = request.entries[0].identity.clone();
             request.entries.iter_mut().for_each(|entry| entry.identity.clone_from(&first));
-        })
+        }),
+        "AppendStream" => changed(message, |request: &mut v1::AppendStreamRequest| {
+            if let Some(v1::append_stream_request::Message::Entry(entry)) = &mut request.message {
+                let first = Bytes::from_static(b"the first one");
+                entry.identity = Some(v1::append_stream_entry::Identity::Key(first));
+            }
+        }),
+        _ => message,
     })
 }
 

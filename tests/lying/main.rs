@@ -150,6 +150,11 @@ const TABLE: &[Row] = &[
         command: &[exit(&["export"], 3, "not in the tree of size 300"), blind(&["get"], NOT_ASKED)],
         monitor: alarm(3, "bad-answer", "the entries end before 255, and 256 were to be had"),
         fsck: fsck(3, "tile/entries/001.p/44: "), ..ROW },
+    Row { lie: "an entry that is longer than any", tell: lies::long_entry, over: Over::Grpc,
+        client: &[error(&["read_range"], "Verification", "not in the tree of size 300"), blind(&["get"], NOT_ASKED)],
+        command: &[exit(&["export"], 3, "not in the tree of size 300"), blind(&["get"], NOT_ASKED)],
+        monitor: alarm(3, "bad-answer", "an entry has 70000 bytes, more than 65535"),
+        fsck: blind(&[], NO_GRPC), ..ROW },
 
     // Proofs that are none.
     Row { lie: "a newer head without the proof that it extends the known one", tell: lies::no_consistency, knows: Knows::Older, over: Over::Grpc,
@@ -231,7 +236,7 @@ const TABLE: &[Row] = &[
         monitor: blind(&[], NOT_ASKED),
         fsck: blind(&[], NO_GRPC), ..ROW },
     Row { lie: "one index for two equal entries, of which one was dropped", tell: lies::one_index_for_two, log: "inbox", over: Over::Grpc,
-        client: &[error(&["append_batch (twins)"], "Verification", "has one index for two entries")],
+        client: &[error(&["append_batch (twins)", "append_stream (twins)"], "Verification", "has one index for two entries")],
         command: &[exit(&["append (twins)"], 3, "has one index for two entries")],
         monitor: blind(&[], "it does not know what was appended"),
         fsck: blind(&[], "it does not know what was appended"), ..ROW },
