@@ -374,6 +374,21 @@ async fn http2_is_spoken_to_those_who_begin_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_client_at_the_wrong_port_is_told_so_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start(dir.path(), 1, &[]).await;
+    let http = format!("http://{}", server.http);
+    let mut command = common::logwood(&server, dir.path(), "state");
+    let output = command.args(["head", "--server", &http, "--vkey", &server.vkey]).output().expect("it runs");
+    let (code, _, told) = common::outcome(&output);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("this is the HTTP listener; gRPC is served on that of --grpc"), "{told}");
+    let mut rpc = LogServiceClient::connect(http).await.expect("it listens");
+    let status = rpc.get_tree_head(v1::GetTreeHeadRequest::default()).await.expect_err("no gRPC");
+    assert_eq!(status.code(), tonic::Code::Unimplemented, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_are_refused_and_the_next_one_is_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = start(dir.path(), 1, &[]).await;

@@ -14,6 +14,7 @@ mod clock;
 mod connections;
 mod core;
 mod disk;
+mod health;
 mod http;
 mod inbox;
 mod limits;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use logwood_proto::v1;
@@ -13,6 +13,7 @@ use logwood_store::{LogNumber, LogQuery, LogStore, ReadError};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::admin::create_log;
 use crate::anchor::Anchor;
@@ -206,7 +207,7 @@ pub async fn serve(
         slot,
         nodes: Nodes::new(),
         registry: Registry::new(keys),
-        halted: AtomicBool::new(false),
+        halted: watch::Sender::new(false),
         epoch: AtomicU64::new(0),
         anchor,
         anchor_every_round: options.publishing.anchor_every_round,
@@ -239,15 +240,22 @@ pub async fn serve(
     let outcome = Box::pin(transport::run(&core, listeners)).await;
 
     publish_all(&core).await;
-    disk.abort();
-    waking.abort();
-    publisher.abort();
+    end([disk, waking, publisher]).await;
     let (done, flushed) = oneshot::channel();
     let _ = commands.send(Command::Stop(done));
     let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
     shared.slot.close();
     let _ = std::fs::remove_file(&options.admin);
     outcome
+}
+
+/// Ends tasks, and waits until they have: one that was still at work when the runtime goes would find no timers and panic.
+async fn end(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        task.abort();
+        // It was cancelled, or is over.
+        let _ = task.await;
+    }
 }
 
 /// Opens the store, if there is room for what that writes.

@@ -16,6 +16,7 @@ use crate::admin::Admin;
 use crate::calls::CallLayer;
 use crate::connections;
 use crate::core::Core;
+use crate::health;
 use crate::http::{self, Http};
 use crate::metrics::RpcLayer;
 use crate::serve::ServeError;
@@ -39,8 +40,8 @@ pub(crate) struct Listeners {
 /// Serves all until the server stops and every call has ended, or the time for that is over.
 pub(crate) async fn run(core: &Arc<Core>, listeners: Listeners) -> Result<(), ServeError> {
     let limits = core.bounds.limits;
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<LogServiceServer<Service>>().await;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reporting = health::report(&reporter, core.shared.halted.subscribe(), stopping(core));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -86,6 +87,7 @@ pub(crate) async fn run(core: &Arc<Core>, listeners: Listeners) -> Result<(), Se
         outcome = async { tokio::try_join!(public, private, http) } => { outcome?; }
         // Whoever leaves answers unread is cut off here.
         () = deadline => tracing::info!("some calls did not end in time; closing"),
+        never = reporting => match never {},
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! round was not published when the process ended. To find them costs one small read a log, beside the service.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use logwood_store::{LogQuery, LogRecord, LogStore};
@@ -39,7 +38,7 @@ pub(crate) async fn wake(core: Arc<Core>) {
 
 /// Loads what needs it of the logs that come after this name. The last name of the page; `None` at the end.
 fn wake_page(core: &Core, after: &str) -> Result<Option<String>, Status> {
-    if core.shared.halted.load(Ordering::Acquire) {
+    if *core.shared.halted.borrow() {
         return Err(status::halted());
     }
     let store = core.store()?;

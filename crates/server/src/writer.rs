@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -21,7 +21,7 @@ use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, ReadError, Round,
     RoundNumber, bundle,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::anchor::Anchor;
 use crate::clock::now_ms;
@@ -97,7 +97,8 @@ pub(crate) struct Shared {
     pub(crate) slot: StoreSlot,
     pub(crate) nodes: Nodes,
     pub(crate) registry: Registry,
-    pub(crate) halted: AtomicBool,
+    /// The outcome of a commit is not known, and the store is not open anew yet.
+    pub(crate) halted: watch::Sender<bool>,
     /// Counts the times that everything planned was thrown away. What was read from storage in an earlier epoch is
     /// worth nothing to the planner.
     pub(crate) epoch: AtomicU64,
@@ -389,7 +390,7 @@ impl Planner {
     /// A commit failed: everything planned on top of it is void. Nobody was told an index.
     fn fail(&mut self, error: &CommitError, mut tickets: Vec<Ticket>) {
         // Until every handle is gone, no log is loaded: it would have the new epoch and be gone as well.
-        self.shared.halted.store(true, Ordering::Release);
+        self.shared.halted.send_replace(true);
         let answer = match error {
             CommitError::Refused { reason } => {
                 tracing::warn!(%reason, "the store refused a round");
@@ -447,7 +448,7 @@ impl Planner {
                 self.sequencer = Sequencer::with_limits(last, self.shared.round);
                 self.store = Some(store);
                 (self.disk_was_full, self.reload_at) = (false, None);
-                self.shared.halted.store(false, Ordering::Release);
+                self.shared.halted.send_replace(false);
                 tracing::info!(round = %last, "serving writes again");
             }
             Err(error) => {

@@ -166,6 +166,17 @@ pub(super) fn not_found() -> Answer {
     refusal(StatusCode::NOT_FOUND, "not found")
 }
 
+/// Whether the request is a gRPC call, of a client that was given the wrong address.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// What such a client can show to whoever gave it the address.
+pub(super) fn not_grpc() -> Answer {
+    Status::unimplemented("this is the HTTP listener; gRPC is served on that of --grpc, port 7070 by default")
+        .into_http()
+}
+
 pub(super) fn method_not_allowed(allowed: &'static str) -> Answer {
     let mut answer = refusal(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

@@ -13,7 +13,6 @@ mod unread;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +31,9 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 
-use self::answer::{Answer, Cache, Meta, failed, finish, method_not_allowed, not_found, options, refusal};
+use self::answer::{
+    Answer, Cache, Meta, failed, finish, is_grpc, method_not_allowed, not_found, not_grpc, options, refusal,
+};
 use self::connections::{Admission, Admitted, Connections, FIRST_REQUEST, InProgress};
 use self::content::Bundles;
 use self::route::{Part, Route};
@@ -98,6 +99,7 @@ impl Http {
         let route = Route::parse(head.uri.path(), head.uri.query());
         let route = route.filter(|route| self.append || !matches!(route, Route::Log { part: Part::Add, .. }));
         let answer = match route {
+            None if is_grpc(&head.headers) => not_grpc(),
             None => not_found(),
             Some(route) if !route.allows(&head.method) => method_not_allowed(route.allowed()),
             Some(route) if head.method == Method::OPTIONS => options(route.allowed()),
@@ -152,7 +154,7 @@ impl Http {
 
     /// Whether reads and writes are served: the store is open, and the process is not about to stop.
     fn ready(&self) -> Answer {
-        let is_halted = self.core.shared.halted.load(Ordering::Acquire) || self.core.shared.slot.get().is_none();
+        let is_halted = *self.core.shared.halted.borrow() || self.core.shared.slot.get().is_none();
         match (is_halted, self.core.bounds.is_stopping()) {
             (_, true) => refusal(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (true, _) => refusal(StatusCode::SERVICE_UNAVAILABLE, "reloading from storage"),

@@ -1,6 +1,6 @@
 //! What is looked up when it is asked for: the queue, the logs, the open connections.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use logwood_proto::v1::WitnessStatus;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -78,7 +78,7 @@ impl Metrics {
             queue_entries,
             queue_bytes,
             http_connections: http_connections as u64,
-            is_halted: core.shared.halted.load(Ordering::Acquire),
+            is_halted: *core.shared.halted.borrow(),
             logs: count,
             shown: logs.iter().map(|log| LogSample::of(log, now_ms)).collect(),
         };
