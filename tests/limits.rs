@@ -14,6 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 type Rpc = LogServiceClient<Channel>;
@@ -359,6 +362,41 @@ async fn repeats_at_thousands_of_places_are_answered_in_messages_within_the_limi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_that_send_more_than_the_queue_holds_are_held_back_and_lose_nothing() {
+    const ENTRIES: u64 = 1_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let environment = [
+        ("LOGWOOD_LIMITS__BATCH_ENTRIES", "10"),
+        ("LOGWOOD_LIMITS__QUEUE_ENTRIES", "10"),
+        ("LOGWOOD_LIMITS__ROUND_ENTRIES", "10"),
+    ];
+    let (_server, rpc) = start(dir.path(), &environment).await;
+    let streams = (0..4_u64).map(|stream| {
+        let mut rpc = rpc.clone();
+        tokio::spawn(async move {
+            let open = v1::AppendStreamOpen { log: log(), ..Default::default() };
+            let open = v1::AppendStreamRequest { message: Some(v1::append_stream_request::Message::Open(open)) };
+            let entries = (0..ENTRIES).map(move |request_id| {
+                let entry = Bytes::from(format!("entry {request_id} of stream {stream}"));
+                let entry = v1::AppendStreamEntry { request_id, entry, identity: None };
+                v1::AppendStreamRequest { message: Some(v1::append_stream_request::Message::Entry(entry)) }
+            });
+            let requests = tokio_stream::iter(std::iter::once(open).chain(entries));
+            let mut answers = rpc.append_stream(requests).await.expect("streams open").into_inner();
+            let mut logged = 0;
+            while let Some(answer) = answers.message().await.expect("no error") {
+                assert!(answer.errors.is_empty(), "{:?}", answer.errors);
+                logged += answer.runs.iter().map(|run| run.request_ids.len() as u64).sum::<u64>();
+            }
+            logged
+        })
+    });
+    for stream in streams.collect::<Vec<_>>() {
+        assert_eq!(stream.await.expect("it ends"), ENTRIES);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_follows_is_told_at_once_that_the_server_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let (server, mut rpc) = start(dir.path(), &[]).await;
@@ -371,6 +409,11 @@ async fn whoever_follows_is_told_at_once_that_the_server_stops() {
     let (messages, requests) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut silent = rpc.append_stream(requests).await.expect("streams open").into_inner();
+    let channel = Channel::from_shared(server.url.clone()).expect("an address").connect().await.expect("it listens");
+    let mut health =
+        HealthClient::new(channel).watch(HealthCheckRequest::default()).await.expect("streams open").into_inner();
+    let said = health.message().await.expect("no error").expect("how it is");
+    assert_eq!(said.status(), ServingStatus::Serving);
 
     let stopped = tokio::task::spawn_blocking(|| server.stop());
     let stopping = |status: Status| {
@@ -385,6 +428,9 @@ async fn whoever_follows_is_told_at_once_that_the_server_stops() {
         }
     }
     stopping(silent.message().await.expect_err("the end"));
+    let said = health.message().await.expect("no error").expect("how it is");
+    assert_eq!(said.status(), ServingStatus::NotServing);
+    drop(health);
     stopped.await.expect("an orderly end");
     drop(messages);
 }

@@ -20,12 +20,6 @@ use crate::registry::{LogHandle, Published, Released, Shown};
 use crate::service::Answers;
 use crate::status;
 
-/// Most entries of one stream that wait together for a round.
-const STREAM_GROUP_ENTRIES_MAX: usize = 4_096;
-
-/// Most bytes of one stream that wait together for a round.
-const STREAM_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 pub(crate) async fn append(core: &Core, request: v1::AppendRequest) -> Result<v1::AppendResponse, Status> {
     let log = core.log(&request.log)?;
     let level = level("wait", request.wait)?;
@@ -112,14 +106,14 @@ pub(crate) async fn append_stream(core: Arc<Core>, stream: Stream) -> Result<(),
         let logged = loop {
             tokio::select! {
                 logged = &mut logged => break logged?,
-                message = requests.next(), if !ended && !group.is_full() && !core.bounds.is_stopping() => {
+                message = requests.next(), if !ended && !group.is_full(&core) && !core.bounds.is_stopping() => {
                     ended = !group.take(&core, read(message)?)?;
                 }
             }
         };
         drop(counted);
         // What has arrived meanwhile goes with the next round.
-        while !ended && !group.is_full() && !core.bounds.is_stopping() {
+        while !ended && !group.is_full(&core) && !core.bounds.is_stopping() {
             let Some(message) = futures_util::FutureExt::now_or_never(requests.next()) else { break };
             ended = !group.take(&core, read(message)?)?;
         }
@@ -168,8 +162,10 @@ impl Group {
         self.entries.is_empty() && self.errors.is_empty()
     }
 
-    fn is_full(&self) -> bool {
-        self.entries.len() + self.errors.len() >= STREAM_GROUP_ENTRIES_MAX || self.bytes >= STREAM_GROUP_BYTES_MAX
+    /// Whether it waits for its round before the stream is read on. One that is not fits the queue with any entry more.
+    fn is_full(&self, core: &Core) -> bool {
+        let (entries_max, bytes_max) = core.bounds.limits.stream_group();
+        self.entries.len() + self.errors.len() >= entries_max || self.bytes >= bytes_max
     }
 
     /// Adds a message of a stream. `false` at its end.

@@ -31,8 +31,8 @@ use crate::status;
 use crate::witnesses::{Witnesses, is_quorum};
 use crate::writer::{Acknowledged, Command, Shared, Ticket, WriteError};
 
-/// How many heads of the history are read at once in search of the largest one that is witnessed.
-const WITNESSED_PAGE: usize = 32;
+/// Heads of the history that are read at once: with every signature that they can have, about 1 MiB.
+pub(crate) const HEADS_AT_ONCE: usize = 32;
 
 /// What becomes of entries that the queue has no room for.
 #[derive(Clone, Copy)]
@@ -105,7 +105,7 @@ impl Core {
             return Ok(handle);
         }
         let epoch = self.shared.epoch.load(Ordering::Acquire);
-        if self.shared.halted.load(Ordering::Acquire) {
+        if *self.shared.halted.borrow() {
             return Err(status::halted());
         }
         let store = self.store()?;
@@ -144,14 +144,20 @@ impl Core {
     }
 
     /// As [`published_size`](Self::published_size), as far as the log lets its heads out: of one that shows witnessed heads
-    /// alone, the largest of these.
-    pub(crate) fn listed_size(&self, store: &dyn LogStore, record: &LogRecord) -> Result<TreeSize, Status> {
+    /// alone, the largest of these. A log that cannot be read is listed with size 0, and does not hide the others.
+    pub(crate) fn listed_size(&self, store: &dyn LogStore, record: &LogRecord) -> TreeSize {
         let name = &record.settings.name;
-        let mut seen = self.published_head(store, record)?;
-        if self.publishing.acknowledge(name) == Level::Witnessed {
-            seen = Self::witnessed(store, record.number, (self.witnesses.policy(name), seen.as_ref()))?;
-        }
-        Ok(seen.map_or(TreeSize(0), |head| head.head.size))
+        let size = || -> Result<_, Status> {
+            let mut seen = self.published_head(store, record)?;
+            if self.publishing.acknowledge(name) == Level::Witnessed {
+                seen = Self::witnessed(store, record.number, (self.witnesses.policy(name), seen.as_ref()))?;
+            }
+            Ok(seen.map_or(TreeSize(0), |head| head.head.size))
+        };
+        size().unwrap_or_else(|status| {
+            tracing::error!(log = name, %status, "a log that is listed cannot be read");
+            TreeSize(0)
+        })
     }
 
     fn published_head(&self, store: &dyn LogStore, record: &LogRecord) -> Result<Option<PublishedHead>, Status> {
@@ -255,7 +261,7 @@ impl Core {
         let (Some(policy), Some(newest)) = (policy, newest) else { return Ok(None) };
         let mut below = newest.head.size.0 + 1;
         loop {
-            let page = store.heads(log, HeadQuery::Below(below), WITNESSED_PAGE).map_err(status::read)?;
+            let page = store.heads(log, HeadQuery::Below(below), HEADS_AT_ONCE).map_err(status::read)?;
             let Some(last) = page.last().map(|head| head.head.size.0) else { return Ok(None) };
             if let Some(witnessed) = page.into_iter().find(|head| is_quorum(policy, head)) {
                 return Ok(Some(witnessed));

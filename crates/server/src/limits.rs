@@ -14,6 +14,12 @@ use thiserror::Error;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// Most entries of one stream that wait together for a round.
+const STREAM_GROUP_ENTRIES_MAX: usize = 4_096;
+
+/// Most bytes of one stream that wait together for a round.
+const STREAM_GROUP_BYTES_MAX: usize = 4 * MIB;
+
 /// What an entry of an `Append` may have around it: a log name, an identity, numbers and tags.
 const APPEND_FRAMING_BYTES_MAX: usize = 1024;
 
@@ -296,6 +302,15 @@ impl Limits {
 
     pub(crate) const fn queue_bytes(&self) -> usize {
         self.0.queue_mib as usize * MIB
+    }
+
+    /// Of one stream, so many entries or bytes wait for a round together. With one entry more, these still fit the queue,
+    /// and they fill no more than a round.
+    pub(crate) fn stream_group(&self) -> (usize, usize) {
+        let RoundLimits { entries_max, bytes_max } = self.round();
+        let entries = entries_max.min(self.queue_entries()).min(STREAM_GROUP_ENTRIES_MAX);
+        let bytes = bytes_max.min(self.queue_bytes()).min(STREAM_GROUP_BYTES_MAX + ENTRY_BYTES_MAX);
+        (entries, bytes - ENTRY_BYTES_MAX)
     }
 
     pub(crate) const fn round(&self) -> RoundLimits {

@@ -10,15 +10,12 @@ use logwood_store::{ENTRY_BYTES_MAX, HeadQuery, LogQuery, LogRecord, LogSettings
 use prost::Message;
 use tonic::Status;
 
-use crate::core::{Core, check_known};
+use crate::core::{Core, HEADS_AT_ONCE, check_known};
 use crate::limits::HEAD_BYTES_MAX;
 use crate::publisher::published;
 use crate::registry::{LogHandle, RETIRED, Shown};
 use crate::service::Answers;
 use crate::status;
-
-/// Heads of the history that are read at once: with every signature that they can have, about 1 MiB.
-const HEADS_AT_ONCE: usize = 32;
 
 /// How often one call reads on in search of heads that the log lets out.
 const READS_MAX: usize = 32;
@@ -407,10 +404,7 @@ pub(crate) fn list_logs(core: &Core, request: &v1::ListLogsRequest) -> Result<v1
 /// A log as it is listed while it is not in memory: nothing is loaded for a list, however many logs it has. One that
 /// cannot be read has size 0.
 fn unloaded(core: &Core, store: &dyn LogStore, record: LogRecord) -> v1::LogInfo {
-    let size = core.listed_size(store, &record).unwrap_or_else(|status| {
-        tracing::error!(log = record.settings.name, %status, "a log that is listed cannot be read");
-        TreeSize(0)
-    });
+    let size = core.listed_size(store, &record);
     let LogRecord { settings, state, .. } = record;
     let (state, seal) = Core::state(&state);
     let LogSettings { name, origin, vkeys, .. } = settings;

@@ -172,6 +172,45 @@ async fn a_list_reads_no_log_into_memory_and_tells_what_was_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_is_listed_with_size_0_and_hides_no_other() {
+    let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
+    let (stop, mut rpc) = start(&disk, data.path(), (no_reserve(), PublishOptions::default())).await;
+    create(data.path(), "damaged", "").await.expect("created");
+    for name in ["damaged", "default"] {
+        let (entry, wait) = (Bytes::from_static(b"x"), v1::HeadLevel::Published.into());
+        rpc.append(v1::AppendRequest { log: name.into(), entry, wait, ..Default::default() }).await.expect("logged");
+    }
+    stop.send(()).expect("it runs");
+    // Logs are numbered in the order in which they were made.
+    disk.heads_damaged_of.store(1, Ordering::SeqCst);
+    let (_stop, mut rpc) = start(&disk, data.path(), (no_reserve(), PublishOptions::default())).await;
+    let listed = rpc.list_logs(v1::ListLogsRequest::default()).await.expect("listed").into_inner().logs;
+    let listed: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.size)).collect();
+    assert_eq!(listed, [("damaged", 0), ("default", 1)]);
+    let request = v1::DescribeLogRequest { log: "damaged".into(), ..Default::default() };
+    let status = rpc.describe_log(request).await.expect_err("it cannot be read");
+    assert_eq!(status.code(), Code::DataLoss, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_cannot_be_looked_up_is_data_loss_and_nothing_is_logged() {
+    let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
+    let (_stop, mut rpc) = start(&disk, data.path(), (no_reserve(), PublishOptions::default())).await;
+    let identified = || {
+        let identity = Some(v1::append_request::Identity::Key(Bytes::from_static(b"event 1")));
+        v1::AppendRequest { log: log(), entry: Bytes::from_static(b"once"), identity, ..Default::default() }
+    };
+    rpc.append(identified()).await.expect("logged");
+    disk.is_index_damaged.store(true, Ordering::SeqCst);
+    let status = rpc.append(identified()).await.expect_err("nobody knows whether it was logged");
+    assert_eq!(status.code(), Code::DataLoss, "{status}");
+    assert_eq!(append(&mut rpc, b"without an identity").await.expect("nothing is looked up"), 1);
+    disk.is_index_damaged.store(false, Ordering::SeqCst);
+    assert!(rpc.append(identified()).await.expect("answered").into_inner().duplicate);
+    assert_eq!(size(&mut rpc).await.expect("described"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_touches_is_renewed_after_a_start_and_after_a_reload() {
     let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
     disk.free.store(GIB, Ordering::SeqCst);
@@ -241,10 +280,15 @@ async fn a_log_can_be_frozen_but_is_not_signed_while_its_anchor_cannot_be_writte
     let frozen = admin(data.path()).await.freeze_log(v1::FreezeLogRequest { log: log() }).await.expect("frozen");
     assert_eq!(frozen.into_inner().info.expect("an info").state(), v1::LogState::Frozen);
     assert_eq!(append(&mut rpc, b"frozen").await.expect_err("frozen").code(), Code::FailedPrecondition);
+    let sealed = admin(data.path()).await.seal_log(v1::SealLogRequest { log: log() }).await;
+    let refused = sealed.expect_err("it would be below an entry that is durable");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
 
     std::fs::remove_dir(&anchor).expect("removed");
     std::fs::rename(&aside, &anchor).expect("moved back");
     admin(data.path()).await.thaw_log(v1::ThawLogRequest { log: log(), ..Default::default() }).await.expect("thawed");
     let index = append(&mut rpc, b"signed").await.expect("anchored");
     assert_eq!(index, 2, "what could not be anchored was logged");
+    admin(data.path()).await.seal_log(v1::SealLogRequest { log: log() }).await.expect("sealed");
+    assert_eq!(size(&mut rpc).await.expect("described"), 3);
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::{HeaderMap, StatusCode};
-use logwood_merkle::{LeafIndex, TILE_WIDTH, TileId, TilePath, TreeSize};
+use logwood_merkle::{LeafIndex, TILE_WIDTH, TileId, TilePath};
 use logwood_sequencer::Level;
 use logwood_store::bundle::Bundle;
 use logwood_store::{BUNDLE_ENTRIES, LogQuery, LogState};
@@ -213,10 +213,7 @@ pub(super) fn logs(core: &Core, after: &str, headers: &HeaderMap) -> Result<Answ
     let next = records.last().filter(|_| more).map(|last| format!("/logs?after={}", last.settings.name));
     let mut logs = Vec::with_capacity(records.len());
     for record in records {
-        let size = core.listed_size(&*store, &record).unwrap_or_else(|status| {
-            tracing::error!(log = record.settings.name, %status, "a log that is listed cannot be read");
-            TreeSize(0)
-        });
+        let size = core.listed_size(&*store, &record);
         let prefix = format!("/logs/{}", record.settings.name);
         let seal = matches!(record.state, LogState::Sealed { .. }).then(|| format!("{prefix}/seal"));
         logs.push(json!({

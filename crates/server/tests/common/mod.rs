@@ -16,7 +16,7 @@ use logwood_store::{
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
-/// A disk that can be full.
+/// A disk that can be full, and damaged.
 #[derive(Clone)]
 pub(crate) struct Disk {
     memory: MemoryDisk,
@@ -28,6 +28,10 @@ pub(crate) struct Disk {
     pub(crate) opened: Arc<AtomicU64>,
     /// How often a log was loaded from it.
     pub(crate) loaded: Arc<AtomicU64>,
+    /// Number of the log whose published heads cannot be read; `u64::MAX` for none.
+    pub(crate) heads_damaged_of: Arc<AtomicU64>,
+    /// Nothing can be looked up.
+    pub(crate) is_index_damaged: Arc<AtomicBool>,
 }
 
 impl Default for Disk {
@@ -39,24 +43,28 @@ impl Default for Disk {
             free: Arc::new(AtomicU64::new(1 << 30)),
             opened: Arc::default(),
             loaded: Arc::default(),
+            heads_damaged_of: Arc::new(AtomicU64::new(u64::MAX)),
+            is_index_damaged: Arc::default(),
         }
     }
 }
 
 struct Store {
     inner: MemoryStore,
-    is_full: Arc<AtomicBool>,
-    loaded: Arc<AtomicU64>,
-    committed: Arc<AtomicU64>,
+    disk: Disk,
+}
+
+fn damaged<T>(what: &str) -> Result<T, ReadError> {
+    Err(ReadError::Corrupt { what: what.to_owned() })
 }
 
 impl LogStore for Store {
     fn commit(&self, round: &Round) -> Result<(), CommitError> {
-        if self.is_full.load(Ordering::SeqCst) {
+        if self.disk.is_full.load(Ordering::SeqCst) {
             return Err(CommitError::Unknown { source: io::Error::from(io::ErrorKind::StorageFull).into() });
         }
         let committed = self.inner.commit(round);
-        self.committed.fetch_add(u64::from(committed.is_ok()), Ordering::SeqCst);
+        self.disk.committed.fetch_add(u64::from(committed.is_ok()), Ordering::SeqCst);
         committed
     }
 
@@ -66,7 +74,7 @@ impl LogStore for Store {
 
     fn logs(&self, query: LogQuery<'_>) -> Result<Vec<LogRecord>, ReadError> {
         if matches!(query, LogQuery::Name(_)) {
-            self.loaded.fetch_add(1, Ordering::SeqCst);
+            self.disk.loaded.fetch_add(1, Ordering::SeqCst);
         }
         self.inner.logs(query)
     }
@@ -84,10 +92,16 @@ impl LogStore for Store {
     }
 
     fn find(&self, log: LogNumber, lookups: &[Lookup]) -> Result<Vec<Option<LeafIndex>>, ReadError> {
+        if self.disk.is_index_damaged.load(Ordering::SeqCst) {
+            return damaged("the look-up index");
+        }
         self.inner.find(log, lookups)
     }
 
     fn heads(&self, log: LogNumber, query: HeadQuery, heads_max: usize) -> Result<Vec<PublishedHead>, ReadError> {
+        if self.disk.heads_damaged_of.load(Ordering::SeqCst) == u64::from(log.0) {
+            return damaged("a published head");
+        }
         self.inner.heads(log, query, heads_max)
     }
 }
@@ -145,9 +159,7 @@ pub(crate) fn options(disk: &Disk, data: &Path, (limits, publishing): (LimitSett
             }
             opening.opened.fetch_add(1, Ordering::SeqCst);
             let inner = MemoryStore::open(&opening.memory)?;
-            let (is_full, loaded) = (Arc::clone(&opening.is_full), Arc::clone(&opening.loaded));
-            let committed = Arc::clone(&opening.committed);
-            Ok(Arc::new(Store { inner, is_full, loaded, committed }) as Arc<dyn LogStore>)
+            Ok(Arc::new(Store { inner, disk: opening.clone() }) as Arc<dyn LogStore>)
         }),
         limits: Limits::try_from(limits).expect("valid limits"),
         free_space: Arc::new(move || Ok(free.load(Ordering::SeqCst))),
