@@ -1,5 +1,6 @@
 //! `logwood serve`: the server on the embedded store.
 
+mod environment;
 mod settings;
 
 use std::net::SocketAddr;

@@ -15,7 +15,9 @@ use logwood_server::{Level, LimitSettings, Limits, LogWitnesses, StartGuard, Tls
 use serde::{Deserialize, Serialize};
 
 use super::ServeArgs;
+use super::environment::Variables;
 use crate::failure::Usage;
+use crate::output;
 
 /// Longest configuration file, in bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -204,26 +206,6 @@ impl From<Listen> for String {
     }
 }
 
-/// The names that an environment variable `LOGWOOD_<NAME>` can set; `LOGWOOD_LIMITS__<LIMIT>` sets one of a table.
-const NAMES: [&str; 16] = [
-    "data",
-    "grpc",
-    "http",
-    "admin",
-    "anchor",
-    "anchor-every",
-    "torn-tail",
-    "public-url",
-    "publish-interval-ms",
-    "refresh-interval-ms",
-    "witness-deadline-ms",
-    "limits",
-    "tls-cert",
-    "tls-key",
-    "client-ca",
-    "insecure",
-];
-
 /// The witnesses that the flags name, or else the variable: their names have no spaces.
 fn distrusted(args: &ServeArgs) -> Option<Vec<String>> {
     let variable = std::env::var("LOGWOOD_DISTRUST_WITNESS").unwrap_or_default();
@@ -233,6 +215,10 @@ fn distrusted(args: &ServeArgs) -> Option<Vec<String>> {
         args.distrust_witness.clone()
     };
     Some(named).filter(|names| !names.is_empty())
+}
+
+fn not_utf_8(path: &Path) -> Usage {
+    Usage { problem: format!("{}: a path in the settings must be UTF-8", path.display()) }
 }
 
 /// How long a head may wait for its witnesses, in milliseconds: with the longest, one is published a minute.
@@ -255,29 +241,31 @@ impl Settings {
         if let Some(path) = &args.config {
             builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
         }
-        let known = std::env::vars().filter(|(name, _)| {
-            let name = name.strip_prefix("LOGWOOD_").unwrap_or_default();
-            let name = name.split_once("__").map_or(name, |(table, _)| table);
-            NAMES.contains(&name.to_lowercase().replace('_', "-").as_str())
-        });
+        let variables = Variables::of(std::env::vars_os())?;
+        for name in &variables.ignored {
+            eprintln!("logwood: warning: {} sets nothing: no setting has that name", output::printable(name));
+        }
         let environment = Environment::with_prefix("LOGWOOD")
             .prefix_separator("_")
             .separator("__")
             .convert_case(Case::Kebab)
-            .source(Some(known.collect()));
-        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+            .source(Some(variables.settings.into_iter().collect()));
+        let text = |path: &Option<PathBuf>| {
+            let utf_8 = |path: &PathBuf| path.to_str().map(str::to_owned).ok_or_else(|| not_utf_8(path));
+            path.as_ref().map(utf_8).transpose()
+        };
         let settings = builder
             .add_source(environment)
-            .set_override_option("data", text(&args.data))?
+            .set_override_option("data", text(&args.data)?)?
             .set_override_option("grpc", args.grpc.map(|address| address.to_string()))?
-            .set_override_option("admin", text(&args.admin))?
-            .set_override_option("anchor", text(&args.anchor))?
+            .set_override_option("admin", text(&args.admin)?)?
+            .set_override_option("anchor", text(&args.anchor)?)?
             .set_override_option("torn-tail", args.torn_tail.map(TornTail::name))?
             .set_override_option("public-url", args.public_url.clone())?
             .set_override_option("http.listen", args.http.map(String::from))?
-            .set_override_option("tls-cert", text(&args.tls_cert))?
-            .set_override_option("tls-key", text(&args.tls_key))?
-            .set_override_option("client-ca", text(&args.client_ca))?
+            .set_override_option("tls-cert", text(&args.tls_cert)?)?
+            .set_override_option("tls-key", text(&args.tls_key)?)?
+            .set_override_option("client-ca", text(&args.client_ca)?)?
             .set_override_option("insecure", args.insecure.then_some(true))?
             .set_override_option("distrust-witness", distrusted(args))?
             .build()

@@ -1,7 +1,9 @@
-//! `docs/limits.md` names every limit with its default, as `logwood serve --print-config` does.
+//! What `logwood serve --print-config` shows: the limits with the defaults of `docs/limits.md`, and what else was set where.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Output};
 
 /// Setting and default of each row whose first cell is a name and whose second is a number.
 fn documented(text: &str) -> BTreeMap<String, i64> {
@@ -14,12 +16,18 @@ fn documented(text: &str) -> BTreeMap<String, i64> {
     table.lines().filter_map(row).collect()
 }
 
-fn print_config(environment: &[(&str, &str)]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_logwood"))
+fn call(arguments: &[&OsStr], environment: &[(&str, &OsStr)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_logwood"))
         .args(["serve", "--print-config"])
+        .args(arguments)
         .envs(environment.iter().copied())
         .output()
-        .expect("the command runs");
+        .expect("the command runs")
+}
+
+fn print_config(environment: &[(&str, &str)]) -> (bool, String) {
+    let environment: Vec<_> = environment.iter().map(|&(name, value)| (name, OsStr::new(value))).collect();
+    let output = call(&[], &environment);
     let text = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.success(), String::from_utf8(text).expect("text"))
 }
@@ -52,4 +60,25 @@ fn a_limit_can_be_set_in_the_environment_and_nonsense_is_refused_by_name() {
         let (works, error) = print_config(&[(name, value)]);
         assert!(!works && error.contains(complaint), "{name}={value}: {error}");
     }
+}
+
+#[test]
+fn a_misspelt_variable_is_named_and_changes_nothing() {
+    let output =
+        call(&[], &[("LOGWOOD_PUBLISH_INTERVAL", OsStr::new("10")), ("LOGWOOD_SERVICE_PORT", OsStr::new("80"))]);
+    assert!(output.status.success());
+    assert_eq!(output.stdout, call(&[], &[]).stdout);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(told, "logwood: warning: LOGWOOD_PUBLISH_INTERVAL sets nothing: no setting has that name\n");
+}
+
+#[test]
+fn what_is_not_utf_8_is_a_usage_error_and_never_another_directory() {
+    let odd = OsStr::from_bytes(b"data-\xff");
+    for output in [call(&[OsStr::new("--data"), odd], &[]), call(&[], &[("LOGWOOD_DATA", odd)])] {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
+    }
+    // Another program's variable is none of ours.
+    assert!(call(&[], &[("OTHER", odd)]).status.success());
 }
