@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use logwood_note::policy::POLICY_BYTES_MAX;
-use logwood_note::{Policy, SignatureType, VerifierKey};
+use logwood_note::{Policy, VerifierKey, keys_of_one_log};
 
 use crate::failure::Usage;
 use crate::files;
@@ -65,23 +65,12 @@ impl TrustArgs {
     ///
     /// [`Usage`] if the keys of `trusted` that sign for logs have several names.
     pub(crate) fn check_origin(origin: Option<&str>, trusted: &[VerifierKey]) -> anyhow::Result<()> {
-        // A key of type 0x06 beside a log's own may be a witness's.
-        let has_own = trusted.iter().any(|key| key.kind() == SignatureType::Ed25519);
-        let is_of_log =
-            |key: &&VerifierKey| if has_own { key.kind() == SignatureType::Ed25519 } else { key.kind().is_for_logs() };
-        let mut names = trusted.iter().filter(is_of_log).map(VerifierKey::name);
-        let first = names.next();
-        match names.find(|name| Some(*name) != first) {
-            Some(other) if origin.is_some() => {
-                let first = first.unwrap_or_default();
-                let problem = format!(
-                    "--origin is of one log, and the keys are of several, as {first} and {other}: give the keys of that log \
-                     alone (--vkey)"
-                );
-                Err(Usage { problem }.into())
-            }
-            _ => Ok(()),
+        if origin.is_some() {
+            keys_of_one_log(trusted).map_err(|error| Usage {
+                problem: format!("--origin is of one log, and {error}: give the keys of that log alone (--vkey)"),
+            })?;
         }
+        Ok(())
     }
 
     /// As [`TrustArgs::policy`], for one log if an origin is given.

@@ -91,7 +91,7 @@ pub(super) fn run(target: &Target<'_>, args: &RemoteArgs, as_json: bool) -> anyh
             let _ = output::json(&json!({ "verified": false, "url": target.url.as_str(), "reason": failed.reason }));
         }
     })?;
-    report(target, &verdict, as_json)?;
+    report(target, &verdict, args, as_json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -109,13 +109,11 @@ struct Verdict {
     checkpoint: Checkpoint,
     /// The first entry that was checked.
     first: u64,
-    /// Nobody said that those below it may be missing.
-    is_first_unannounced: bool,
     /// Entries below this one were verified by an earlier run.
     resumed: u64,
 }
 
-fn report(target: &Target<'_>, verdict: &Verdict, as_json: bool) -> anyhow::Result<()> {
+fn report(target: &Target<'_>, verdict: &Verdict, args: &RemoteArgs, as_json: bool) -> anyhow::Result<()> {
     let Checkpoint { origin, head, .. } = &verdict.checkpoint;
     if as_json {
         return output::json(&json!({
@@ -130,12 +128,16 @@ fn report(target: &Target<'_>, verdict: &Verdict, as_json: bool) -> anyhow::Resu
     }
     match verdict.first {
         0 => {}
-        first if verdict.is_first_unannounced => eprintln!(
+        first if args.from.is_some() => eprintln!("logwood: --from: nobody has checked its entries below {first}"),
+        first if verdict.resumed > 0 => eprintln!(
+            "logwood: warning: the entries 0 to {} were not checked by the earlier run, whose state this is, nor here",
+            first - 1
+        ),
+        first => eprintln!(
             "logwood: warning: the entries 0 to {} are not served: they were pruned, or they are withheld. Nobody has checked \
              them here; `--from 0` demands them all, `--from {first}` these",
             first - 1
         ),
-        first => eprintln!("logwood: --from: nobody has checked its entries below {first}"),
     }
     let earlier = match verdict.resumed {
         0 => String::new(),
@@ -186,7 +188,7 @@ async fn judge(target: &Target<'_>, args: &RemoteArgs, source: Source) -> anyhow
     });
     walk.run(range, usize::from(args.parallel), progress).await?;
     let first = first_bundle * TILE_WIDTH;
-    Ok(Verdict { first, is_first_unannounced: args.from.is_none(), resumed, checkpoint })
+    Ok(Verdict { checkpoint, first, resumed })
 }
 
 /// Why a log that should have the full bundle `first` does not pass: the first one that it serves is `there`.

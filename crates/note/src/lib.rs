@@ -50,4 +50,4 @@ pub use range_file::{RangeFile, RangeFileError};
 pub use receipt::{Receipt, ReceiptError};
 pub use seal::{Seal, SealError};
 pub use text::{MalformedLine, hex};
-pub use trust::{Trust, TrustedCheckpoint};
+pub use trust::{SeveralLogs, Trust, TrustedCheckpoint, keys_of_one_log};

@@ -11,8 +11,10 @@
 //!
 //! Source: C2SP signed-note, "Verifying"; C2SP tlog-policy, "What is a policy?"; C2SP tlog-proof, "Verifying".
 
+use thiserror::Error;
+
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::key::VerifierKey;
+use crate::key::{SignatureType, VerifierKey};
 use crate::note::{NoteSignature, SignedNote};
 use crate::policy::Policy;
 
@@ -72,6 +74,36 @@ impl Trust for Policy {
         self.check_quorum(|witness| witness_seconds[witness].is_some_and(|seconds| seconds > 0))?;
         let log_seconds = logs.filter_map(|key| newest(key, &verified)).max();
         Ok(TrustedCheckpoint { checkpoint, log_seconds, witness_seconds })
+    }
+}
+
+/// Keys of several logs, where those of one are needed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the keys are of several logs, as {first} and {other}")]
+pub struct SeveralLogs {
+    /// Name of one of them.
+    pub first: String,
+    /// Name of another.
+    pub other: String,
+}
+
+/// Those of `keys` that sign for the one log that they are of. Whoever names an origin of its own needs this: with keys of
+/// several logs, one log's operator could speak for another's.
+///
+/// A key of type 0x06 may be a witness's: beside one of type 0x01, which is surely a log's, it is the log's only if it has
+/// the same name.
+///
+/// # Errors
+///
+/// [`SeveralLogs`] if keys that are surely logs' have several names.
+pub fn keys_of_one_log(keys: &[VerifierKey]) -> Result<Vec<VerifierKey>, SeveralLogs> {
+    let own = keys.iter().filter(|key| key.kind().is_for_logs());
+    let sure = own.clone().find(|key| key.kind() == SignatureType::Ed25519).or_else(|| own.clone().next());
+    let Some(sure) = sure else { return Ok(Vec::new()) };
+    let (same, others): (Vec<_>, Vec<_>) = own.partition(|key| key.name() == sure.name());
+    match others.iter().find(|key| key.kind() == sure.kind()) {
+        Some(other) => Err(SeveralLogs { first: sure.name().to_owned(), other: other.name().to_owned() }),
+        None => Ok(same.into_iter().cloned().collect()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::note::{NoteError, SignedNote};
 use crate::policy::Policy;
 use crate::receipt::{Receipt, ReceiptError};
 use crate::seal::{Seal, SealError};
+use crate::trust::{SeveralLogs, keys_of_one_log};
 
 /// A fault that is proved. [`fmt::Display`] says it in one sentence for people who know no cryptography.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +67,8 @@ pub enum NotProved {
         needed: &'static str,
     },
     /// An origin is given, and the keys are of several logs: one of them could accuse another.
-    #[error("an origin is of one log, and the keys given are of several")]
-    Keys,
+    #[error("an origin is of one log: {0}")]
+    Keys(#[from] SeveralLogs),
     /// The parts are about different logs.
     #[error("the parts are about different logs")]
     Origins,
@@ -119,17 +120,10 @@ struct Entry {
 
 impl<'a> Log<'a> {
     fn new(keys: &[VerifierKey], origin: Option<&'a str>) -> Result<Self, NotProved> {
-        let mut own: Vec<_> = keys.iter().filter(|key| key.kind().is_for_logs()).cloned().collect();
-        if origin.is_some() {
-            // A key of type 0x06 may be a witness's: only without a key that is surely a log's does it say which log is meant.
-            let sure = own.iter().find(|key| key.kind() == SignatureType::Ed25519).or(own.first()).cloned();
-            let is_other = |key: &VerifierKey| sure.as_ref().is_some_and(|sure| sure.name() != key.name());
-            let kind = sure.as_ref().map(VerifierKey::kind);
-            if own.iter().any(|key| is_other(key) && Some(key.kind()) == kind) {
-                return Err(NotProved::Keys);
-            }
-            own.retain(|key| !is_other(key));
-        }
+        let own = match origin {
+            Some(_) => keys_of_one_log(keys)?,
+            None => keys.iter().filter(|key| key.kind().is_for_logs()).cloned().collect(),
+        };
         let needed = "a log's (type 0x01 or 0x06)";
         match Policy::of_logs(own) {
             Ok(policy) if !policy.logs().is_empty() => Ok(Self { policy, origin }),

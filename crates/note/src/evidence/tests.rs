@@ -460,7 +460,7 @@ fn a_log_cannot_be_accused_by_the_key_of_another() {
     let forged = |is_honest| sign_checkpoint(&other, ORIGIN, &head_of(&history(7, is_honest)));
     let evidence = Evidence::SplitView { first: forged(true), second: forged(false) };
     let keys = [log_key(), other.verifier().clone()];
-    assert_eq!(evidence.judge(&keys, Some(ORIGIN)), Err(NotProved::Keys));
+    assert!(matches!(evidence.judge(&keys, Some(ORIGIN)), Err(NotProved::Keys(_))));
     evidence.judge(&keys, None).expect_err("it is not by the log");
     evidence.judge(&keys[1..], Some(ORIGIN)).expect("whoever names that key as the log's own says so");
 

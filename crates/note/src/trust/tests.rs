@@ -238,3 +238,20 @@ fn a_receipt_is_good_only_if_the_quorum_holds() {
     assert!(chain.contains("too few witnesses"), "{chain}");
     assert!(with(&[a, b]).verify(&entry(2), &policy, None).is_err());
 }
+
+#[test]
+fn the_keys_of_one_log_are_those_of_its_name_and_two_logs_are_refused_in_any_order() {
+    let (log, other) = (key(ORIGIN, 1).verifier().clone(), key("other.example", 2).verifier().clone());
+    let own_pq = cosigner(ORIGIN, ML_DSA, 3).verifier().clone();
+    let witness = cosigner("witness.example", ML_DSA, 4).verifier().clone();
+    let no_log = cosigner("witness.example", ED25519, 5).verifier().clone();
+
+    let of_log = [log.clone(), own_pq.clone()];
+    assert_eq!(keys_of_one_log(&[log.clone(), witness.clone(), own_pq.clone(), no_log.clone()]), Ok(of_log.to_vec()));
+    assert_eq!(keys_of_one_log(&[witness.clone(), own_pq.clone(), log.clone()]), Ok(vec![own_pq.clone(), log.clone()]));
+    assert_eq!(keys_of_one_log(&[no_log]), Ok(Vec::new()));
+    for several in [[log, other.clone()], [own_pq, witness]] {
+        let [first, second] = several.clone().map(|key| key.name().to_owned());
+        assert_eq!(keys_of_one_log(&several), Err(SeveralLogs { first, other: second }));
+    }
+}

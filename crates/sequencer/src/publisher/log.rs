@@ -101,11 +101,11 @@ impl Log {
         self.served.is_some_and(|served| served.size >= head.size)
     }
 
-    /// Whether it is time for the next head. A tick that came while witnesses were asked is made up for once they are done,
+    /// Takes note of a tick, or of none; whether it is time for the next head. A tick that came while witnesses were asked is made up for once they are done,
     /// so that waiting for them does not add to the interval.
     ///
     /// * `ticked` - it is the tick of all logs.
-    pub(super) fn is_due(&mut self, ticked: bool, interval_ms: u64, now: Now) -> bool {
+    pub(super) fn tick(&mut self, ticked: bool, interval_ms: u64, now: Now) -> bool {
         let ticks = self.missed_ticks.saturating_add(ticked.into());
         self.missed_ticks = if matches!(self.phase, Phase::Idle) { 0 } else { ticks };
         let is_over = self.taken_ms.is_none_or(|taken_ms| now.elapsed_ms >= taken_ms + interval_ms);

@@ -178,7 +178,7 @@ impl Publisher {
             self.next_tick_ms = now.elapsed_ms + interval_ms;
         }
         for (&number, log) in &mut self.logs {
-            if log.is_due(ticked, interval_ms, now) && (log.has_grown() || log.is_stale(refresh_ms, now)) {
+            if log.tick(ticked, interval_ms, now) && (log.has_grown() || log.is_stale(refresh_ms, now)) {
                 self.actions.extend(log.take(number, now));
             }
         }
