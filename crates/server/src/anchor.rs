@@ -44,7 +44,7 @@ struct State {
     bytes: u64,
     /// Length that it would have if it were compacted.
     compact_bytes: u64,
-    /// An append failed: the file's end is not known.
+    /// An append failed, or nobody knows into whose file it went: the file's end is not known.
     is_torn: bool,
 }
 
@@ -142,15 +142,18 @@ impl<D: Disk> Anchor<D> {
             let compact = whole(&self.token, &newest);
             state.is_torn = true;
             self.disk.replace(&compact)?;
-            (state.bytes, state.is_torn) = (compact.len() as u64, false);
+            state.bytes = compact.len() as u64;
         } else {
             state.is_torn = true;
             self.disk.append(&added)?;
-            (state.bytes, state.is_torn) = (bytes, false);
+            state.bytes = bytes;
         }
+        // While this look fails, nobody knows whose file took the lines.
+        let is_foreign = self.find_foreign()?;
+        state.is_torn = false;
         state.heads.extend(newer);
         state.compact_bytes = compact_bytes;
-        Ok(if self.find_foreign()? { Anchored::Foreign } else { Anchored::Yes })
+        Ok(if is_foreign { Anchored::Foreign } else { Anchored::Yes })
     }
 
     /// Looks whether another process has taken the anchor over, without writing: for signatures that add nothing to it.

@@ -194,15 +194,27 @@ enum Fault {
 
 /// A file in memory. Clones share it, as processes share a disk.
 #[derive(Clone, Default)]
-struct FaultyDisk(Arc<Mutex<(Option<String>, Option<Fault>)>>);
+struct FaultyDisk(Arc<Mutex<File>>);
+
+#[derive(Default)]
+struct File {
+    text: Option<String>,
+    fault: Option<Fault>,
+    /// Nobody can see whose it is.
+    is_hidden: bool,
+}
 
 impl FaultyDisk {
     fn fail_next(&self, fault: Fault) {
-        self.0.lock().1 = Some(fault);
+        self.0.lock().fault = Some(fault);
+    }
+
+    fn hide(&self, is_hidden: bool) {
+        self.0.lock().is_hidden = is_hidden;
     }
 
     fn write(&self, change: impl Fn(&mut String, Fault)) -> io::Result<()> {
-        let (file, fault) = &mut *self.0.lock();
+        let File { text: file, fault, .. } = &mut *self.0.lock();
         let fault = fault.take().unwrap_or(Fault::None);
         change(file.get_or_insert_default(), fault);
         if fault == Fault::None { Ok(()) } else { Err(io::Error::other("injected")) }
@@ -211,11 +223,15 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().0.clone().map(String::into_bytes))
+        Ok(self.0.lock().text.clone().map(String::into_bytes))
     }
 
     fn first_line(&self) -> io::Result<String> {
-        let text = self.0.lock().0.clone().unwrap_or_default();
+        let file = self.0.lock();
+        if file.is_hidden {
+            return Err(io::Error::other("injected"));
+        }
+        let text = file.text.clone().unwrap_or_default();
         Ok(text.split_inclusive('\n').next().unwrap_or_default().to_owned())
     }
 
@@ -271,6 +287,31 @@ fn after_a_failed_write_the_next_one_mends_the_file() {
             assert_eq!(c, Some(head(8)));
         }
     }
+}
+
+#[test]
+fn a_head_counts_only_once_the_file_it_went_into_is_known_to_be_this_processs() {
+    let disk = FaultyDisk::default();
+    let anchor = open(&disk, 1);
+    anchor.append(&one("a", 1)).expect("written");
+    disk.hide(true);
+    for _ in 0..2 {
+        anchor.append(&one("a", 2)).expect_err("nobody knows whose file took it");
+        assert_eq!(anchor.head("a"), Some(head(1)));
+    }
+    disk.hide(false);
+    assert_eq!(anchor.append(&one("a", 2)).expect("written"), Anchored::Yes);
+    assert_eq!(open(&disk, 2).head("a"), Some(head(2)));
+
+    // It was taken over while nobody could see that.
+    let disk = FaultyDisk::default();
+    let anchor = open(&disk, 1);
+    disk.hide(true);
+    anchor.append(&one("a", 2)).expect_err("nobody knows whose file took it");
+    let other = open(&disk, 2);
+    disk.hide(false);
+    assert_eq!(anchor.append(&one("a", 2)).expect("looked at"), Anchored::Foreign);
+    assert_eq!(other.append(&one("b", 1)).expect("written"), Anchored::Yes);
 }
 
 #[test]
