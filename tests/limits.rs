@@ -223,6 +223,34 @@ async fn connections_that_never_call_make_room_for_those_that_do_and_lose_their_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_rest_make_room_for_those_that_call() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (server, mut first) = start(dir.path(), &[("LOGWOOD_LIMITS__CONNECTIONS", "2")]).await;
+    let request = v1::WatchTreeHeadsRequest { log: log(), level: 2, ..Default::default() };
+    let mut watching = Rpc::connect(server.url.clone()).await.expect("it listens");
+    let mut heads = watching.watch_tree_heads(request).await.expect("streams open").into_inner();
+    // Each has a connection of its own, and all but one are at rest.
+    for _ in 0..3 {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
+        loop {
+            let another = Rpc::connect(server.url.clone()).await;
+            if let Ok(mut another) = another
+                && append(&mut another).await.is_ok()
+            {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "nobody makes room");
+        }
+    }
+    // Whoever follows keeps its place; whoever was put out finds another.
+    heads.message().await.expect("no error").expect("a head");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
+    while append(&mut first).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "it finds no place");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_resets_closes_the_connection_and_no_other() {
     let dir = tempfile::tempdir().expect("a directory");
     let (server, mut rpc) = start(dir.path(), &[]).await;

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use crate::bodies::Bodies;
 use crate::budget::{Budget, Held, Share};
-use crate::connections::{Outstanding, Peer};
+use crate::connections::{Calling, Outstanding, Peer};
 use crate::limits::Limits;
 use crate::status;
 
@@ -73,9 +73,7 @@ where
         };
         let (mut parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Arc<Peer>>().cloned();
-        if let Some(peer) = &peer {
-            peer.called();
-        }
+        let calling = peer.as_ref().map(Peer::called);
         let body = self.layer.bodies.limit(parts.uri.path(), body);
         if let Some(held) = body.held() {
             parts.extensions.insert(held.clone());
@@ -87,7 +85,7 @@ where
                 return Ok(status::malformed().into_http().map(AnswerBody::uncounted));
             }
             let held = parts.extensions.remove::<Held>();
-            Ok(Response::from_parts(parts, AnswerBody { inner, held, peer, _call: Some(call) }))
+            Ok(Response::from_parts(parts, AnswerBody { inner, held, peer, _call: Some((call, calling)) }))
         })
     }
 }
@@ -106,7 +104,7 @@ pub(crate) struct AnswerBody {
     /// Covers the messages that tonic has encoded.
     held: Option<Held>,
     peer: Option<Arc<Peer>>,
-    _call: Option<Share>,
+    _call: Option<(Share, Option<Calling>)>,
 }
 
 impl AnswerBody {

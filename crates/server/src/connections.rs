@@ -1,12 +1,12 @@
 //! Connections: so many at once, each with a first call in good time, and a peer that takes its answers.
 //!
-//! Where there are too many, the one that has waited longest for its first call makes room, so that whoever calls at once
-//! is served however many others hold connections open and say nothing, or say it slowly.
+//! Where there are too many, the one that has waited longest for its first call makes room, or else the one whose last call
+//! ended longest ago, so that whoever calls at once is served however many others hold connections open and say nothing, or
+//! say it slowly.
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,27 +14,31 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::budget::{Budget, Share};
 use crate::limits::Limits;
 
-/// Limits the connections of one listener. Over the limit the one that has waited longest for its first call is closed. If
-/// all have called, it is the new one, at once, so that its peer learns of it.
+/// After its last call a connection is left alone for so long: the answer may still be on its way.
+const REST: Duration = Duration::from_secs(1);
+
+/// Limits the connections of one listener. Over the limit the one that has waited longest for its first call is closed; if
+/// all have called, the one that has rested longest, for [`REST`] at least. If all are calling, it is the new one, at once,
+/// so that its peer learns of it.
 pub(crate) fn limit<IO>(
     incoming: impl Stream<Item = io::Result<IO>>,
     limits: &Limits,
 ) -> impl Stream<Item = io::Result<Connection<IO>>> {
     let budget = Budget::new(limits.connections());
-    let mut waiting = Waiting::new(limits.connections());
+    let mut open = Open::new(limits.connections(), REST);
     let (first_call, unread) = (limits.handshake_timeout(), limits.answer_timeout());
     incoming.filter_map(move |io| {
         let connection = io.map(|io| {
-            let place = budget.try_take(1).or_else(|| waiting.put_out_first())?;
+            let place = budget.try_take(1).or_else(|| open.make_room())?;
             let connection = Connection::new(io, place, (first_call, unread));
-            waiting.add(&connection.peer);
+            open.add(&connection.peer);
             Some(connection)
         });
         if matches!(connection, Ok(None)) {
@@ -44,28 +48,39 @@ pub(crate) fn limit<IO>(
     })
 }
 
-/// Connections that had not called when somebody last looked, in the order in which they came.
-struct Waiting {
+/// Connections that were open when somebody last looked, in the order in which they came.
+struct Open {
     peers: VecDeque<Weak<Peer>>,
-    /// Twice as many as can be open. Those that are closed, or have called, are forgotten then.
+    /// Twice as many as can be open. Those that are closed are forgotten then.
     peers_max: usize,
+    /// As [`REST`].
+    rest: Duration,
 }
 
-impl Waiting {
-    fn new(connections_max: usize) -> Self {
-        Self { peers: VecDeque::new(), peers_max: 2 * connections_max }
+impl Open {
+    fn new(connections_max: usize, rest: Duration) -> Self {
+        Self { peers: VecDeque::new(), peers_max: 2 * connections_max, rest }
     }
 
     fn add(&mut self, peer: &Arc<Peer>) {
         if self.peers.len() >= self.peers_max {
-            self.peers.retain(|peer| peer.upgrade().is_some_and(|peer| !peer.has_called()));
+            self.peers.retain(|peer| peer.strong_count() > 0);
         }
         self.peers.push_back(Arc::downgrade(peer));
     }
 
-    /// Closes the connection that has waited longest, if any waits. The place that it had.
-    fn put_out_first(&mut self) -> Option<Share> {
-        std::iter::from_fn(|| self.peers.pop_front()).find_map(|peer| peer.upgrade()?.put_out())
+    /// Closes the connection that can best be done without, if any can. The place that it had.
+    fn make_room(&self) -> Option<Share> {
+        let peers: Vec<_> = self.peers.iter().filter_map(Weak::upgrade).collect();
+        let is_silent = |calls: &Calls| !calls.has_called();
+        if let Some(place) = peers.iter().find_map(|peer| peer.put_out(is_silent)) {
+            return Some(place);
+        }
+        let mut resting: Vec<_> =
+            peers.iter().filter_map(|peer| Some((peer.calls.lock().rests_since()?, peer))).collect();
+        resting.sort_by_key(|&(since, _)| since);
+        let has_rested = |calls: &Calls| calls.rests_since().is_some_and(|since| since.elapsed() >= self.rest);
+        resting.iter().find_map(|(_, peer)| peer.put_out(has_rested))
     }
 }
 
@@ -75,32 +90,28 @@ pub(crate) struct Connection<IO> {
     peer: Arc<Peer>,
     unread: Duration,
     /// When it is too late for the first call: TLS and HTTP/2 handshakes come before that.
-    first_call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    first_call: Option<Pin<Box<Sleep>>>,
+    put_out: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<IO> Connection<IO> {
     fn new(io: IO, place: Share, (first_call, unread): (Duration, Duration)) -> Self {
         let peer = Arc::new(Peer { place: Mutex::new(Some(place)), ..Peer::default() });
-        let put_out = peer.put_out.clone();
-        let first_call = Box::pin(async move {
-            // Either way it has had its time.
-            let _ = tokio::time::timeout(first_call, put_out.cancelled()).await;
-        });
-        Self { io, peer, unread, first_call: Some(first_call) }
+        let put_out = Box::pin(peer.put_out.clone().cancelled_owned());
+        Self { io, peer, unread, first_call: Some(Box::pin(tokio::time::sleep(first_call))), put_out }
     }
 
     /// Whether its time is over.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.peer.has_called() {
+        if self.put_out.as_mut().poll(cx).is_ready() {
+            return true;
+        }
+        if self.first_call.is_none() || self.peer.calls.lock().has_called() {
             self.first_call = None;
             // Pings wake a connection often enough to look here.
             return self.peer.leaves_unread(self.unread);
         }
-        if self.first_call.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_pending()) {
-            return false;
-        }
-        self.first_call = None;
-        true
+        self.first_call.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready())
     }
 }
 
@@ -149,10 +160,28 @@ impl<IO> Connected for Connection<IO> {
 pub(crate) struct Peer {
     /// Its place among the connections of the listener, until that is closed or put out.
     place: Mutex<Option<Share>>,
-    /// Changes while `place` is locked.
-    has_called: AtomicBool,
+    calls: Mutex<Calls>,
     put_out: CancellationToken,
     unread: Mutex<Unread>,
+}
+
+/// The calls of a peer.
+#[derive(Default)]
+struct Calls {
+    running: usize,
+    /// When the last one ended.
+    ended: Option<Instant>,
+}
+
+impl Calls {
+    fn has_called(&self) -> bool {
+        self.running > 0 || self.ended.is_some()
+    }
+
+    /// Since when no call has been running, after one or more.
+    fn rests_since(&self) -> Option<Instant> {
+        self.ended.filter(|_| self.running == 0)
+    }
 }
 
 /// What a peer has not taken yet.
@@ -164,26 +193,20 @@ struct Unread {
 }
 
 impl Peer {
-    /// A call has arrived. It comes too late for one that was put out.
-    pub(crate) fn called(&self) {
-        if !self.has_called() {
-            let place = self.place.lock();
-            self.has_called.store(place.is_some(), Ordering::Relaxed);
-        }
+    /// A call has arrived; it runs until what is returned is dropped. It comes too late for a peer that was put out.
+    pub(crate) fn called(self: &Arc<Self>) -> Calling {
+        self.calls.lock().running += 1;
+        Calling(Arc::clone(self))
     }
 
-    fn has_called(&self) -> bool {
-        self.has_called.load(Ordering::Relaxed)
-    }
-
-    /// Closes the connection unless it has called; the place that it had.
-    fn put_out(&self) -> Option<Share> {
-        let mut place = self.place.lock();
-        if self.has_called() {
+    /// Closes the connection if its calls are as `may_go` says; the place that it had.
+    fn put_out(&self, may_go: impl FnOnce(&Calls) -> bool) -> Option<Share> {
+        let calls = self.calls.lock();
+        if !may_go(&calls) {
             return None;
         }
         self.put_out.cancel();
-        place.take()
+        self.place.lock().take()
     }
 
     /// An answer is on its way to this peer until what is returned is dropped.
@@ -200,6 +223,17 @@ impl Peer {
     fn leaves_unread(&self, timeout: Duration) -> bool {
         let unread = self.unread.lock();
         unread.answers > 0 && unread.since.is_some_and(|since| since.elapsed() >= timeout)
+    }
+}
+
+/// A call of a peer.
+pub(crate) struct Calling(Arc<Peer>);
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls.lock();
+        calls.running -= 1;
+        calls.ended = Some(Instant::now());
     }
 }
 
