@@ -13,27 +13,33 @@ use crate::service::Service;
 /// The services whose state is told: the server as a whole, and the public one.
 const SERVICES: [&str; 2] = ["", <LogServiceServer<Service> as NamedService>::NAME];
 
-/// Keeps what is said true: serving, unless writes are halted or the server is about to stop. Never returns.
+/// Says how it is, so that there is an answer before the first question. What is returned keeps it true: serving, unless
+/// writes are halted or the server is about to stop. It never ends.
 pub(crate) async fn report(
-    reporter: &HealthReporter,
+    reporter: HealthReporter,
     mut halted: watch::Receiver<bool>,
-    stopping: impl Future<Output = ()>,
-) -> Infallible {
-    tokio::pin!(stopping);
-    loop {
-        let is_serving = !*halted.borrow_and_update();
-        tell(reporter, if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
-        tokio::select! {
-            () = &mut stopping => break,
-            // Its sender lives as long as the server.
-            changed = halted.changed() => if changed.is_err() { break },
+    stopping: impl Future<Output = ()> + Send,
+) -> impl Future<Output = Infallible> + Send {
+    let is_serving = !*halted.borrow_and_update();
+    tell(&reporter, is_serving).await;
+    async move {
+        tokio::pin!(stopping);
+        loop {
+            tokio::select! {
+                () = &mut stopping => break,
+                // Its sender lives as long as the server.
+                changed = halted.changed() => if changed.is_err() { break },
+            }
+            let is_serving = !*halted.borrow_and_update();
+            tell(&reporter, is_serving).await;
         }
+        tell(&reporter, false).await;
+        std::future::pending().await
     }
-    tell(reporter, ServingStatus::NotServing).await;
-    std::future::pending().await
 }
 
-async fn tell(reporter: &HealthReporter, status: ServingStatus) {
+async fn tell(reporter: &HealthReporter, is_serving: bool) {
+    let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in SERVICES {
         reporter.set_service_status(service, status).await;
     }
@@ -59,8 +65,7 @@ mod tests {
             let health = HealthService::from_health_reporter(reporter.clone());
             let halted = watch::Sender::new(false);
             let (stop, stopped) = oneshot::channel::<()>();
-            let halts = halted.subscribe();
-            tokio::spawn(async move { report(&reporter, halts, async { drop(stopped.await) }).await });
+            tokio::spawn(report(reporter, halted.subscribe(), async { drop(stopped.await) }).await);
 
             let request = HealthCheckRequest { service: service.into() };
             let mut watched = health.watch(Request::new(request)).await.expect("a stream").into_inner();
@@ -68,7 +73,7 @@ mod tests {
                 let answer = watched.next().await.expect("it goes on");
                 answer.expect("an answer").status
             };
-            while next().await != SERVING {}
+            assert_eq!(next().await, SERVING);
             halted.send_replace(true);
             assert_eq!(next().await, NOT_SERVING);
             halted.send_replace(false);

@@ -41,7 +41,7 @@ pub(crate) struct Listeners {
 pub(crate) async fn run(core: &Arc<Core>, listeners: Listeners) -> Result<(), ServeError> {
     let limits = core.bounds.limits;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let reporting = health::report(&reporter, core.shared.halted.subscribe(), stopping(core));
+    let reporting = health::report(reporter, core.shared.halted.subscribe(), stopping(core)).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
