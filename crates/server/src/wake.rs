@@ -46,9 +46,8 @@ fn wake_page(core: &Core, after: &str) -> Result<Option<String>, Status> {
     let records = store.logs(query).map_err(status::read)?;
     for record in &records {
         let name = &record.settings.name;
-        if has_something_to_do(core, &*store, record)?
-            && let Err(status) = core.log(name)
-        {
+        let woken = has_something_to_do(core, &*store, record).and_then(|has| has.then(|| core.log(name)).transpose());
+        if let Err(status) = woken {
             if status.code() == Code::Unavailable {
                 return Err(status);
             }

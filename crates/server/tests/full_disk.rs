@@ -33,7 +33,7 @@ async fn reads_go_on_while_a_full_disk_halts_the_log_and_it_heals_once_there_is_
     let disk = Disk::default();
     disk.free.store(GIB, Ordering::SeqCst);
     let limits = LimitSettings { disk_reserve_mib: 0, ..LimitSettings::default() };
-    let (_stop, mut rpc) = start(&disk, data.path(), (limits, PublishOptions::default())).await;
+    let (_running, mut rpc) = start(&disk, data.path(), (limits, PublishOptions::default())).await;
     assert_eq!(append(&mut rpc, b"before").await.expect("logged"), 0);
 
     disk.free.store(0, Ordering::SeqCst);
@@ -76,6 +76,6 @@ async fn a_start_on_a_full_disk_says_so_and_how_much_it_needs() {
         assert_eq!(disk.opened.load(Ordering::SeqCst), 0, "the store is left alone");
     }
     disk.is_full.store(false, Ordering::SeqCst);
-    let (_stop, mut rpc) = start(&disk, data.path(), (limits, PublishOptions::default())).await;
+    let (_running, mut rpc) = start(&disk, data.path(), (limits, PublishOptions::default())).await;
     assert_eq!(append(&mut rpc, b"with room").await.expect("logged"), 0);
 }

@@ -41,7 +41,7 @@ async fn a_log_that_went_out_of_memory_goes_on_where_it_was() {
     let (data, disk) = (tempfile::tempdir().expect("a directory"), Disk::default());
     let limits = LimitSettings { disk_reserve_mib: 0, logs_in_memory: 2, ..LimitSettings::default() };
     let publishing = PublishOptions { interval_ms: 5, ..PublishOptions::default() };
-    let (_stop, mut rpc) = start(&disk, data.path(), (limits, publishing)).await;
+    let (_running, mut rpc) = start(&disk, data.path(), (limits, publishing)).await;
     create_logs(data.path()).await;
 
     let first = disk.loaded.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
 //! A server in the test's own process, on a disk that the test commands.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io;
 use std::path::Path;
@@ -14,6 +15,7 @@ use logwood_store::{
     MemoryStore, PublishedHead, ReadError, Round, StoreState,
 };
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
 /// A disk that can be full, and damaged.
@@ -112,14 +114,28 @@ impl IndexRows for Store {
     }
 }
 
-/// A server on `disk`; it stops when the sender is dropped.
+/// A server that runs until it is dropped.
+pub(crate) struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// An orderly end, after which another server may have the disk.
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.task.await.expect("an orderly end");
+    }
+}
+
+/// A server on `disk`, and a client.
 pub(crate) async fn start(
     disk: &Disk,
     data: &Path,
     settings: (LimitSettings, PublishOptions),
-) -> (oneshot::Sender<()>, LogServiceClient<Channel>) {
-    let (stop, channel) = start_and_connect(disk, data, settings).await;
-    (stop, LogServiceClient::new(channel))
+) -> (Running, LogServiceClient<Channel>) {
+    let (running, channel) = start_and_connect(disk, data, settings).await;
+    (running, LogServiceClient::new(channel))
 }
 
 /// As [`start`], with a channel for whatever client.
@@ -127,17 +143,17 @@ pub(crate) async fn start_and_connect(
     disk: &Disk,
     data: &Path,
     settings: (LimitSettings, PublishOptions),
-) -> (oneshot::Sender<()>, Channel) {
+) -> (Running, Channel) {
     let options = options(disk, data, settings);
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = oneshot::channel();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let tell = move |started: &Started| tell.send(started.grpc).expect("the test waits");
         serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
     });
     let address = told.await.expect("starts");
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    (stop, endpoint.connect().await.expect("it listens"))
+    (Running { stop, task }, endpoint.connect().await.expect("it listens"))
 }
 
 /// What a server on `disk` is started with.
