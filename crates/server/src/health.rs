@@ -16,7 +16,7 @@ const SERVICES: [&str; 2] = ["", <LogServiceServer<Service> as NamedService>::NA
 /// Says how it is, so that there is an answer before the first question. What is returned keeps it true: serving, unless
 /// writes are halted or the server is about to stop. It never ends.
 pub(crate) async fn report(
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     mut halted: watch::Receiver<bool>,
     stopping: impl Future<Output = ()> + Send,
 ) -> impl Future<Output = Infallible> + Send {
@@ -34,6 +34,10 @@ pub(crate) async fn report(
             tell(&reporter, is_serving).await;
         }
         tell(&reporter, false).await;
+        // Whoever watches has been told; a call that goes on would only delay the end.
+        for service in SERVICES {
+            reporter.clear_service_status(service).await;
+        }
         std::future::pending().await
     }
 }
@@ -69,17 +73,15 @@ mod tests {
 
             let request = HealthCheckRequest { service: service.into() };
             let mut watched = health.watch(Request::new(request)).await.expect("a stream").into_inner();
-            let mut next = async || {
-                let answer = watched.next().await.expect("it goes on");
-                answer.expect("an answer").status
-            };
-            assert_eq!(next().await, SERVING);
+            let mut next = async || watched.next().await.map(|answer| answer.expect("an answer").status);
+            assert_eq!(next().await, Some(SERVING));
             halted.send_replace(true);
-            assert_eq!(next().await, NOT_SERVING);
+            assert_eq!(next().await, Some(NOT_SERVING));
             halted.send_replace(false);
-            assert_eq!(next().await, SERVING);
+            assert_eq!(next().await, Some(SERVING));
             stop.send(()).expect("it waits");
-            assert_eq!(next().await, NOT_SERVING);
+            assert_eq!(next().await, Some(NOT_SERVING));
+            assert_eq!(next().await, None, "nobody holds the server up");
         }
     }
 }

@@ -202,20 +202,8 @@ pub async fn serve(
     // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
     let anchor = open_anchor(&options.anchor, &*store)?;
     let admin = bind_admin(&options.admin)?;
-    let disk = Arc::new(DiskReserve::new(options.limits.disk_reserve_bytes(), options.free_space));
-    let shared = Arc::new(Shared {
-        slot,
-        nodes: Nodes::new(),
-        registry: Registry::new(keys),
-        halted: watch::Sender::new(false),
-        epoch: AtomicU64::new(0),
-        anchor,
-        anchor_every_round: options.publishing.anchor_every_round,
-        disk: Arc::clone(&disk),
-        round: options.limits.round(),
-        metrics: Arc::new(Metrics::new()),
-        crowded: Notify::new(),
-    });
+    let disk = Arc::new(DiskReserve::new(options.limits.disk_reserve_bytes(), Arc::clone(&options.free_space)));
+    let shared = Arc::new(shared(&options, keys, slot, (anchor, Arc::clone(&disk))));
     let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
     let bounds = Bounds::new(options.limits, Arc::clone(&disk), stopped);
@@ -227,7 +215,13 @@ pub async fn serve(
     let core = Arc::new(Core::new(Arc::clone(&shared), bounds, inbox, secret, public_url, publishing));
     let publisher = tokio::spawn(publisher::run(Arc::clone(&core), told));
 
-    let (default_log, created) = default_log(&core).await?;
+    let (default_log, created) = match default_log(&core).await {
+        Ok(made) => made,
+        Err(error) => {
+            end([publisher]).await;
+            return Err(error);
+        }
+    };
     started(&Started { grpc: addresses.0, http: addresses.1, default_log, created });
 
     let disk = tokio::spawn(disk.watch());
@@ -249,10 +243,33 @@ pub async fn serve(
     outcome
 }
 
-/// Ends tasks, and waits until they have: one that was still at work when the runtime goes would find no timers and panic.
-async fn end(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+/// What the threads and the readers share when nothing has happened yet.
+fn shared(
+    options: &ServeOptions,
+    keys: PathBuf,
+    slot: StoreSlot,
+    (anchor, disk): (Anchor, Arc<DiskReserve>),
+) -> Shared {
+    Shared {
+        slot,
+        nodes: Nodes::new(),
+        registry: Registry::new(keys),
+        halted: watch::Sender::new(false),
+        epoch: AtomicU64::new(0),
+        anchor,
+        anchor_every_round: options.publishing.anchor_every_round,
+        disk,
+        round: options.limits.round(),
+        metrics: Arc::new(Metrics::new()),
+        crowded: Notify::new(),
+    }
+}
+
+/// Ends tasks, and waits until they have: one that still blocks in place when the runtime goes finds no timers afterwards,
+/// and panics.
+async fn end<const N: usize>(tasks: [JoinHandle<()>; N]) {
+    tasks.iter().for_each(JoinHandle::abort);
     for task in tasks {
-        task.abort();
         // It was cancelled, or is over.
         let _ = task.await;
     }
