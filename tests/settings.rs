@@ -17,12 +17,12 @@ fn documented(text: &str) -> BTreeMap<String, i64> {
 }
 
 fn call(arguments: &[&OsStr], environment: &[(&str, &OsStr)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_logwood"))
-        .args(["serve", "--print-config"])
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .output()
-        .expect("the command runs")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logwood"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LOGWOOD_")) {
+        command.env_remove(name);
+    }
+    command.args(["serve", "--print-config"]).args(arguments).envs(environment.iter().copied());
+    command.output().expect("the command runs")
 }
 
 fn print_config(environment: &[(&str, &str)]) -> (bool, String) {

@@ -27,8 +27,10 @@ const NAMES: [&str; 16] = [
 /// Variables that are read elsewhere: by the flag of that name, and by the other commands.
 const OTHERS: [&str; 4] = ["distrust-witness", "server", "vkey", "tls-ca"];
 
-/// How the variables begin that Kubernetes sets for every pod beside a service named `logwood`.
-const OF_KUBERNETES: [&str; 2] = ["service-", "port"];
+/// Whether it is a variable that Kubernetes sets for every pod beside a service named `logwood`.
+fn is_of_kubernetes(name: &str) -> bool {
+    name == "port" || name.starts_with("port-") || name.starts_with("service-")
+}
 
 /// What the environment says to `logwood serve`.
 #[derive(Debug, Default, PartialEq)]
@@ -57,7 +59,7 @@ impl Variables {
                     return Err(Usage { problem: format!("the value of {variable} is not UTF-8") });
                 };
                 found.settings.push((variable, value));
-            } else if !OTHERS.contains(&name.as_str()) && !OF_KUBERNETES.iter().any(|prefix| name.starts_with(prefix)) {
+            } else if !OTHERS.contains(&name.as_str()) && !is_of_kubernetes(&name) {
                 found.ignored.push(variable);
             }
         }
@@ -83,6 +85,7 @@ mod tests {
             ("LOGWOOD_LIMITS__BODIES_MIB", b"16"),
             ("LOGWOOD_HTTP__APPEND", b"true"),
             ("LOGWOOD_TLS_KEYS", b"key.pem"),
+            ("LOGWOOD_PORTS", b"7070"),
             ("LOGWOOD_LIMIT__BODIES_MIB", b"16"),
             ("LOGWOOD_SERVER", b"http://127.0.0.1:7070"),
             ("LOGWOOD_DISTRUST_WITNESS", b"w1"),
@@ -93,7 +96,7 @@ mod tests {
         let found = found.expect("all are text");
         let names: Vec<_> = found.settings.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LOGWOOD_TLS_CERT", "LOGWOOD_LIMITS__BODIES_MIB", "LOGWOOD_HTTP__APPEND"]);
-        assert_eq!(found.ignored, ["LOGWOOD_TLS_KEYS", "LOGWOOD_LIMIT__BODIES_MIB"]);
+        assert_eq!(found.ignored, ["LOGWOOD_TLS_KEYS", "LOGWOOD_PORTS", "LOGWOOD_LIMIT__BODIES_MIB"]);
     }
 
     #[test]

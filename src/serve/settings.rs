@@ -1,6 +1,7 @@
 //! Settings of the server: defaults < TOML file < environment < flags, validated once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env::VarError;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -207,14 +208,19 @@ impl From<Listen> for String {
 }
 
 /// The witnesses that the flags name, or else the variable: their names have no spaces.
-fn distrusted(args: &ServeArgs) -> Option<Vec<String>> {
-    let variable = std::env::var("LOGWOOD_DISTRUST_WITNESS").unwrap_or_default();
+fn distrusted(args: &ServeArgs) -> Result<Option<Vec<String>>, Usage> {
+    let variable = match std::env::var("LOGWOOD_DISTRUST_WITNESS") {
+        Err(VarError::NotUnicode(_)) => {
+            return Err(Usage { problem: "the value of LOGWOOD_DISTRUST_WITNESS is not UTF-8".into() });
+        }
+        variable => variable.unwrap_or_default(),
+    };
     let named = if args.distrust_witness.is_empty() {
         variable.split_whitespace().map(str::to_owned).collect()
     } else {
         args.distrust_witness.clone()
     };
-    Some(named).filter(|names| !names.is_empty())
+    Ok(Some(named).filter(|names| !names.is_empty()))
 }
 
 fn not_utf_8(path: &Path) -> Usage {
@@ -267,7 +273,7 @@ impl Settings {
             .set_override_option("tls-key", text(&args.tls_key)?)?
             .set_override_option("client-ca", text(&args.client_ca)?)?
             .set_override_option("insecure", args.insecure.then_some(true))?
-            .set_override_option("distrust-witness", distrusted(args))?
+            .set_override_option("distrust-witness", distrusted(args)?)?
             .build()
             .and_then(Config::try_deserialize::<Self>)
             .map_err(|error| Usage { problem: format!("configuration: {error}") })?;
