@@ -35,8 +35,14 @@ impl Server {
     /// As [`start`](Self::start), with variables of the environment.
     pub fn start_with(data: &Path, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let environment = [environment, &[("RUST_LOG", "off")]].concat();
-        let process = ServerProcess::start(Path::new(LOGWOOD), (data, port), arguments, &environment);
-        let process = process.expect("the server starts");
+        // A port that was given up may be somebody else's for a moment.
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let process = loop {
+            match ServerProcess::start(Path::new(LOGWOOD), (data, port), arguments, &environment) {
+                Ok(process) => break process,
+                Err(error) => assert!(port != 0 && Instant::now() < deadline, "the server starts: {error:#}"),
+            }
+        };
         let (url, http) = (process.url.clone(), process.http.clone());
         let (port, vkey) = (process.port, process.vkey.clone());
         Self { process, url, http, port, vkey }

@@ -91,7 +91,7 @@ async fn what_has_no_identity_or_will_not_pass_is_sent_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_given_up_at_its_deadline() {
     let (server, proxy, _) = start().await;
-    let options = ClientOptions { retry_within: Duration::from_millis(200), ..proxy.options(None) };
+    let options = ClientOptions { retry_within: Duration::from_secs(2), ..proxy.options(None) };
     let client = Client::connect(options).await.expect("a server");
     proxy.script("Append", std::iter::repeat_n(pushed_back(Code::Unavailable), 50));
     let error = client.append(entry(0), None).await.expect_err("given up");

@@ -80,7 +80,7 @@ async fn an_entry_is_found_by_its_leaf_hash_and_under_old_heads() {
     client.settle(HeadLevel::Published, logwood_client::SETTLE_WITHIN).await.expect("published").expect("a head");
     let published = client.entry(Which::Index(LeafIndex(4)), HeadLevel::Published).await.expect("an entry");
     assert!(published.head.level == HeadLevel::Published && published.head.head.size >= TreeSize(10));
-    let wait = (HeadLevel::Published, std::time::Duration::from_secs(10));
+    let wait = (HeadLevel::Published, std::time::Duration::from_mins(1));
     let waited = client.append_until(entry(10), None, wait).await.expect("logged");
     assert_eq!((waited.head.level, client.unsettled()), (HeadLevel::Published, 1), "the server's word settles nothing");
     let settled = client.settle(HeadLevel::Published, logwood_client::SETTLE_WITHIN).await.expect("published");

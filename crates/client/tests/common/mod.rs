@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use logwood_client::{Client, ClientOptions, NewEntry};
 use logwood_merkle::LeafIndex;
 use logwood_note::{CosigningKey, Policy, PrivateKey, SignatureType};
-use logwood_server::{LimitSettings, Limits, PublishOptions, ServeOptions, free_space, serve};
+use logwood_server::{LimitSettings, Limits, PublishOptions, ServeError, ServeOptions, free_space, serve};
 use logwood_store::{LogStore, MemoryDisk, MemoryStore};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -34,6 +35,17 @@ pub struct Server {
 impl Server {
     /// A new, empty server with a key of its own.
     pub async fn start(address: &str) -> Self {
+        // A port that was given up may be somebody else's for a moment.
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            match Self::try_start(address).await {
+                Some(server) => return server,
+                None => assert!(Instant::now() < deadline, "it does not start on {address}"),
+            }
+        }
+    }
+
+    async fn try_start(address: &str) -> Option<Self> {
         let data = tempfile::tempdir().expect("a temporary directory");
         let disk = MemoryDisk::new();
         let limits = LimitSettings { disk_reserve_mib: 0, ..LimitSettings::default() };
@@ -55,9 +67,11 @@ impl Server {
         let (tell, told) = oneshot::channel();
         let task = tokio::spawn(async move {
             let tell = move |started: &logwood_server::Started| tell.send(started.grpc).expect("the test waits");
-            serve(options, tell, async { drop(stopped.await) }).await.expect("serves");
+            if let Err(error) = serve(options, tell, async { drop(stopped.await) }).await {
+                assert!(matches!(error, ServeError::Io { .. }), "{error}");
+            }
         });
-        Self { address: told.await.expect("starts"), stop, task, _data: data }
+        Some(Self { address: told.await.ok()?, stop, task, _data: data })
     }
 
     pub async fn stop(self) {

@@ -101,8 +101,8 @@ impl Log {
         self.served.is_some_and(|served| served.size >= head.size)
     }
 
-    /// Takes note of a tick, or of none; whether it is time for the next head. A tick that came while witnesses were asked is made up for once they are done,
-    /// so that waiting for them does not add to the interval.
+    /// Takes note of a tick, or of none; whether it is time for the next head. A tick that came while witnesses were asked is
+    /// made up for once they are done, so that waiting for them does not add to the interval.
     ///
     /// * `ticked` - it is the tick of all logs.
     pub(super) fn tick(&mut self, ticked: bool, interval_ms: u64, now: Now) -> bool {
