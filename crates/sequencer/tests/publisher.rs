@@ -512,6 +512,23 @@ fn a_wanted_head_does_not_wait_for_the_tick() {
 }
 
 #[test]
+fn a_head_that_was_wanted_between_two_ticks_takes_the_place_of_none() {
+    let mut world = published();
+    world.happen(&Happening::Pass(INTERVAL_MS / 2, 0));
+    for size in [8, 9] {
+        world.happen(&Happening::Grow(0, 1));
+        if size == 8 {
+            world.happen(&Happening::Want(0));
+        } else {
+            world.happen(&Happening::Pass(INTERVAL_MS / 2, 0));
+        }
+        world.happen(&Happening::Finish(Outcome::Done));
+        world.happen(&Happening::Finish(Outcome::Done));
+        assert_eq!(world.served[&LogNumber(0)].head.size.0, size);
+    }
+}
+
+#[test]
 fn a_crash_between_store_and_anchor_is_made_good_before_the_head_is_seen() {
     let mut world = published();
     world.happen(&Happening::Grow(1, 1));

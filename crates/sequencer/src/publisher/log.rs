@@ -102,14 +102,16 @@ impl Log {
     }
 
     /// Takes note of a tick, or of none; whether it is time for the next head. A tick that came while witnesses were asked is
-    /// made up for once they are done, so that waiting for them does not add to the interval.
+    /// made up for once they are done and the interval is over, so that waiting for them does not add to it. A head that
+    /// was taken between ticks, because somebody wanted it, takes the place of none.
     ///
     /// * `ticked` - it is the tick of all logs.
     pub(super) fn tick(&mut self, ticked: bool, interval_ms: u64, now: Now) -> bool {
-        let ticks = self.missed_ticks.saturating_add(ticked.into());
-        self.missed_ticks = if matches!(self.phase, Phase::Idle) { 0 } else { ticks };
         let is_over = self.taken_ms.is_none_or(|taken_ms| now.elapsed_ms >= taken_ms + interval_ms);
-        self.wanted || (now.elapsed_ms >= self.retry_ms && (ticks > 0 && is_over || self.failures > 0))
+        let is_made_up = self.missed_ticks > 0 && is_over;
+        let is_idle = matches!(self.phase, Phase::Idle);
+        self.missed_ticks = if is_idle { 0 } else { self.missed_ticks.saturating_add(ticked.into()) };
+        self.wanted || (now.elapsed_ms >= self.retry_ms && (ticked || is_made_up || self.failures > 0))
     }
 
     /// Whether the newest head's signatures should be renewed.
