@@ -14,11 +14,11 @@ use crate::status;
 /// How often the free space is read.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What must be free before a store is opened, also if there is no reserve: opening writes.
-pub(crate) const OPEN_BYTES: u64 = 64 * 1024 * 1024;
-
 /// Says how many bytes are free where the data is.
 pub type FreeSpace = Arc<dyn Fn() -> io::Result<u64> + Send + Sync>;
+
+/// Says how many bytes opening the store may write.
+pub type OpeningBytes = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The space that the file system of `dir` has for this user, by `statvfs`.
 #[must_use]
@@ -33,13 +33,14 @@ pub fn free_space(dir: PathBuf) -> FreeSpace {
 pub(crate) struct DiskReserve {
     bytes: u64,
     free: FreeSpace,
+    opening: OpeningBytes,
     is_low: AtomicBool,
 }
 
 impl DiskReserve {
     /// A reserve of so many bytes; 0 for none.
-    pub(crate) fn new(bytes: u64, free: FreeSpace) -> Self {
-        let reserve = Self { bytes, free, is_low: AtomicBool::new(false) };
+    pub(crate) fn new(bytes: u64, free: FreeSpace, opening: OpeningBytes) -> Self {
+        let reserve = Self { bytes, free, opening, is_low: AtomicBool::new(false) };
         reserve.look();
         reserve
     }
@@ -55,7 +56,7 @@ impl DiskReserve {
 
     /// Whether a store that found the disk full should be opened again.
     pub(crate) fn has_room(&self) -> bool {
-        (self.free)().is_ok_and(|free| free >= self.bytes.max(OPEN_BYTES))
+        (self.free)().is_ok_and(|free| free >= self.bytes.max((self.opening)()))
     }
 
     /// Reads the free space now.
@@ -112,7 +113,7 @@ mod tests {
 
     fn reserve(bytes: u64, free: &Arc<AtomicU64>) -> DiskReserve {
         let free = Arc::clone(free);
-        DiskReserve::new(bytes, Arc::new(move || Ok(free.load(Ordering::Relaxed))))
+        DiskReserve::new(bytes, Arc::new(move || Ok(free.load(Ordering::Relaxed))), Arc::new(|| 64 << 20))
     }
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         let reserve = reserve(0, &free);
         assert!(reserve.check().is_ok());
         assert!(!reserve.has_room());
-        free.store(OPEN_BYTES, Ordering::Relaxed);
+        free.store(64 << 20, Ordering::Relaxed);
         assert!(reserve.has_room());
     }
 

@@ -38,7 +38,7 @@ mod witnesses;
 mod writer;
 
 pub use anchor::{AnchoredHeads, read_anchor};
-pub use disk::{FreeSpace, free_space};
+pub use disk::{FreeSpace, OpeningBytes, free_space};
 pub use limits::{LimitError, LimitSettings, Limits};
 pub use logwood_sequencer::Level;
 pub use logwood_sequencer::witnessing::WitnessSettings;

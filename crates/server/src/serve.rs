@@ -19,7 +19,7 @@ use crate::admin::create_log;
 use crate::anchor::Anchor;
 use crate::bounds::Bounds;
 use crate::core::Core;
-use crate::disk::{DiskReserve, FreeSpace, OPEN_BYTES, is_disk_full};
+use crate::disk::{DiskReserve, FreeSpace, OpeningBytes, is_disk_full};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -64,6 +64,8 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// Says how much disk is free where the data is.
     pub free_space: FreeSpace,
+    /// Says how much must be free there before the store is opened, also if there is no reserve: opening writes.
+    pub opening_bytes: OpeningBytes,
 }
 
 /// When heads are published, and what appends wait for.
@@ -123,9 +125,8 @@ pub enum ServeError {
     Store(Box<dyn std::error::Error + Send + Sync>),
     /// The disk is full: the store was not opened, or not wholly.
     #[error(
-        "the disk of {data} is full: {free_mib} MiB are free; a start needs {} MiB, and as much again as `db/*.log` there \
-         takes. Nothing is lost: free some space, and start again",
-        OPEN_BYTES >> 20,
+        "the disk of {data} is full: {free_mib} MiB are free, and a start needs {opening_mib} MiB. Nothing is lost: free some \
+         space, and start again",
         data = data.display()
     )]
     DiskFull {
@@ -133,6 +134,8 @@ pub enum ServeError {
         data: PathBuf,
         /// What is free, in MiB.
         free_mib: u64,
+        /// What must be, in MiB.
+        opening_mib: u64,
     },
     /// A directory, socket or thread could not be made.
     #[error("cannot {action}")]
@@ -202,7 +205,7 @@ pub async fn serve(
     // Only now: the store's lock says that no other process of this directory is using the anchor or the socket.
     let anchor = open_anchor(&options.anchor, &*store)?;
     let admin = bind_admin(&options.admin)?;
-    let disk = Arc::new(DiskReserve::new(options.limits.disk_reserve_bytes(), Arc::clone(&options.free_space)));
+    let disk = Arc::new(disk_reserve(&options));
     let shared = Arc::new(shared(&options, keys, slot, (anchor, Arc::clone(&disk))));
     let (stopping, stopped) = watch::channel(false);
     let commands = writer::start(&shared, store, state.round).map_err(io("start the sequencer's threads"))?;
@@ -275,11 +278,21 @@ async fn end<const N: usize>(tasks: [JoinHandle<()>; N]) {
     }
 }
 
+fn disk_reserve(options: &ServeOptions) -> DiskReserve {
+    let (free, opening) = (Arc::clone(&options.free_space), Arc::clone(&options.opening_bytes));
+    DiskReserve::new(options.limits.disk_reserve_bytes(), free, opening)
+}
+
 /// Opens the store, if there is room for what that writes.
 fn open_store(options: &ServeOptions) -> Result<StoreSlot, ServeError> {
-    let full = |free: u64| ServeError::DiskFull { data: options.data.clone(), free_mib: free >> 20 };
+    let opening = (options.opening_bytes)();
+    let full = |free: u64| ServeError::DiskFull {
+        data: options.data.clone(),
+        free_mib: free >> 20,
+        opening_mib: opening.div_ceil(1 << 20),
+    };
     match (options.free_space)() {
-        Ok(free) if free < OPEN_BYTES => return Err(full(free)),
+        Ok(free) if free < opening => return Err(full(free)),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the free disk space cannot be read"),
     }

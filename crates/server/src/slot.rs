@@ -30,7 +30,7 @@ pub(crate) enum ReloadError {
     #[error("reads on the old handle go on")]
     InUse,
     /// It cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Open(Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use logwood_merkle::{Hash, LeafIndex};
+use logwood_proto::with_causes;
 use logwood_sequencer::{Found, LogTail, Placement, Publication, RoundLimits, SealedRound, Sequencer, Submission};
 use logwood_store::{
     BUNDLE_ENTRIES, CommitError, LogNumber, LogSettings, LogState, LogStore, Lookup, PackedBundle, ReadError, Round,
@@ -453,7 +454,12 @@ impl Planner {
             }
             Err(error) => {
                 let retry = self.disk_was_full;
-                tracing::error!(%error, retry, "the store cannot be opened again: free the disk, or restart the process");
+                let error = with_causes(error.to_string(), &error);
+                tracing::error!(
+                    error,
+                    retry,
+                    "the store cannot be opened again: free the disk, or restart the process"
+                );
             }
         }
     }

@@ -38,7 +38,15 @@ async fn reads_go_on_while_a_full_disk_halts_the_log_and_it_heals_once_there_is_
 
     disk.free.store(0, Ordering::SeqCst);
     disk.is_full.store(true, Ordering::SeqCst);
-    for _ in 0..3 {
+    // It is not opened again, which would close it for reads, until there is as much room as opening takes.
+    disk.opening.store(200 << 20, Ordering::SeqCst);
+    for free in [0, (200 << 20) - 1] {
+        disk.free.store(free, Ordering::SeqCst);
+        let looks = disk.looks.load(Ordering::SeqCst);
+        while disk.looks.load(Ordering::SeqCst) == looks {
+            read(&mut rpc).await.expect("reads go on");
+            let _ = append(&mut rpc, b"no room").await.expect_err("the disk is full");
+        }
         assert_eq!(append(&mut rpc, b"no room").await.expect_err("the disk is full").code(), Code::Unavailable);
         assert_eq!(read(&mut rpc).await.expect("reads go on"), &b"before"[..]);
     }

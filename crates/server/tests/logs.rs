@@ -257,7 +257,8 @@ async fn a_stream_from_before_a_reload_appends_nothing_behind_a_seal() {
 
     reload(&disk, &mut rpc).await;
     while let Err(status) = admin(data.path()).await.seal_log(v1::SealLogRequest { log: log() }).await {
-        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        // It reloads, or the last head before that could not be stored.
+        assert!(matches!(status.code(), Code::Unavailable | Code::ResourceExhausted), "{status}");
     }
     let sealed = size(&mut rpc).await.expect("described");
     send(entry(2)).await;

@@ -60,6 +60,9 @@ pub struct RocksStore {
     _lock: File,
 }
 
+/// What opening a store writes besides what its write-ahead log holds: a new log, a list of files, the look-up index.
+const OPENING_BYTES: u64 = 64 * 1024 * 1024;
+
 /// An open database that nothing was read from yet.
 struct Opened {
     db: DB,
@@ -85,6 +88,15 @@ impl RocksStore {
         store.recover_index()?;
         store.index.start(dir, opened.index_options).map_err(failed)?;
         Ok(store)
+    }
+
+    /// How many bytes opening the store in `dir` may write: what the write-ahead log holds is written anew, as tables and
+    /// blobs, before the log is deleted.
+    #[must_use]
+    pub fn opening_bytes(dir: &Path) -> u64 {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        OPENING_BYTES + logs.filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>()
     }
 
     /// Opens the store in `dir` for reading only, for fsck: refused while another process has it open.

@@ -361,3 +361,13 @@ fn rounds_are_fast_enough_for_a_stream() {
     let lookup = Lookup::Identity(last.identities[7].expect("it has one"));
     assert_eq!(store.find(LogNumber(0), &[lookup]).expect("find"), [Some(LeafIndex(last.first.0 + 7))]);
 }
+
+#[test]
+fn opening_takes_what_the_write_ahead_log_holds_and_some() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert_eq!(RocksStore::opening_bytes(&dir.path().join("none")), OPENING_BYTES);
+    for (name, bytes) in [("000004.log", 10), ("000009.log", 7), ("000005.sst", 1_000), ("LOG", 1_000)] {
+        std::fs::write(dir.path().join(name), vec![0; bytes]).expect("written");
+    }
+    assert_eq!(RocksStore::opening_bytes(dir.path()), OPENING_BYTES + 17);
+}

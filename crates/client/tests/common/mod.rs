@@ -52,6 +52,7 @@ impl Server {
         let options = ServeOptions {
             limits: Limits::try_from(limits).expect("valid limits"),
             free_space: free_space(data.path().to_owned()),
+            opening_bytes: Arc::new(|| 64 << 20),
             data: data.path().to_owned(),
             grpc: address.parse().expect("an address"),
             http: None,

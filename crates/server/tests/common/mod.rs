@@ -24,6 +24,10 @@ pub(crate) struct Disk {
     memory: MemoryDisk,
     pub(crate) is_full: Arc<AtomicBool>,
     pub(crate) free: Arc<AtomicU64>,
+    /// How often somebody looked at that.
+    pub(crate) looks: Arc<AtomicU64>,
+    /// What opening it takes.
+    pub(crate) opening: Arc<AtomicU64>,
     /// How many rounds were committed.
     pub(crate) committed: Arc<AtomicU64>,
     /// How often its store was opened.
@@ -43,6 +47,8 @@ impl Default for Disk {
             committed: Arc::default(),
             is_full: Arc::default(),
             free: Arc::new(AtomicU64::new(1 << 30)),
+            looks: Arc::default(),
+            opening: Arc::new(AtomicU64::new(64 << 20)),
             opened: Arc::default(),
             loaded: Arc::default(),
             heads_damaged_of: Arc::new(AtomicU64::new(u64::MAX)),
@@ -158,7 +164,8 @@ pub(crate) async fn start_and_connect(
 
 /// What a server on `disk` is started with.
 pub(crate) fn options(disk: &Disk, data: &Path, (limits, publishing): (LimitSettings, PublishOptions)) -> ServeOptions {
-    let (opening, free) = (disk.clone(), Arc::clone(&disk.free));
+    let (opening, free, opening_bytes) = (disk.clone(), Arc::clone(&disk.free), Arc::clone(&disk.opening));
+    let looks = Arc::clone(&disk.looks);
     ServeOptions {
         data: data.to_owned(),
         grpc: "127.0.0.1:0".parse().expect("an address"),
@@ -178,6 +185,10 @@ pub(crate) fn options(disk: &Disk, data: &Path, (limits, publishing): (LimitSett
             Ok(Arc::new(Store { inner, disk: opening.clone() }) as Arc<dyn LogStore>)
         }),
         limits: Limits::try_from(limits).expect("valid limits"),
-        free_space: Arc::new(move || Ok(free.load(Ordering::SeqCst))),
+        free_space: Arc::new(move || {
+            looks.fetch_add(1, Ordering::SeqCst);
+            Ok(free.load(Ordering::SeqCst))
+        }),
+        opening_bytes: Arc::new(move || opening_bytes.load(Ordering::SeqCst)),
     }
 }
