@@ -115,11 +115,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     });
     let levels = settings.logs.iter().filter_map(|(name, log)| Some((name.clone(), log.acknowledge?.into())));
     let acknowledge = levels.collect();
+    let db = settings.data.join("db");
     let admin = settings.admin.unwrap_or_else(|| settings.data.join("admin.sock"));
     let anchor = settings.anchor.unwrap_or_else(|| settings.data.join("ANCHOR"));
     let options = ServeOptions {
         limits,
         free_space: logwood_server::free_space(settings.data.clone()),
+        opening_bytes: Arc::new(move || RocksStore::opening_bytes(&db)),
         data: settings.data,
         grpc: settings.grpc,
         http: settings.http.listen.0,
@@ -166,16 +168,17 @@ fn open(data: &Path, anchor: Option<&Path>, torn_tail: TornTail) -> anyhow::Resu
     }
 }
 
-/// One line a fact on standard output, so that scripts can wait for it.
+/// One line a fact on standard output, so that scripts can wait for it. Where nobody can read them, it is served all the
+/// same.
 fn announce(started: &Started) {
-    if started.created {
-        println!("made log `{}`, origin {}", started.default_log.name, started.default_log.origin);
+    let log = &started.default_log;
+    let made = started.created.then(|| format!("made log `{}`, origin {}", log.name, log.origin));
+    let vkeys = log.vkeys.iter().map(|vkey| format!("vkey {vkey}"));
+    let http = started.http.map(|http| format!("serving HTTP on {http}"));
+    let lines = made.into_iter().chain(vkeys).chain(http).chain([format!("serving gRPC on {}", started.grpc)]);
+    for line in lines {
+        if let Err(error) = output::line(&line) {
+            return tracing::warn!(error = format!("{error:#}"), line, "cannot be announced");
+        }
     }
-    for vkey in &started.default_log.vkeys {
-        println!("vkey {vkey}");
-    }
-    if let Some(http) = started.http {
-        println!("serving HTTP on {http}");
-    }
-    println!("serving gRPC on {}", started.grpc);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use logwood_note::{CosigningKey, LogName, Origin, SignatureType, SigningKey};
 use logwood_proto::v1::admin_service_server::AdminService;
-use logwood_proto::{Reason, v1};
+use logwood_proto::{Reason, v1, with_causes};
 use logwood_store::{LogQuery, LogSettings, LogState, Profile};
 use tonic::{Code, Request, Response, Status};
 
@@ -112,8 +112,9 @@ fn origin(core: &Core, name: &LogName, asked: &str) -> Result<Origin, Status> {
 fn keys(core: &Core, name: &LogName, origin: &Origin, request: &v1::CreateLogRequest) -> Result<LogKeys, Status> {
     let registry = &core.shared.registry;
     let unreadable = |error: logwood_note::KeyFileError| {
-        tracing::error!(log = name.as_str(), %error, "a key file cannot be used");
-        status::precondition(Reason::RollbackGuard, "the log's key file cannot be used")
+        let why = with_causes(error.to_string(), &error);
+        tracing::error!(log = name.as_str(), why, "a key file cannot be used");
+        status::precondition(Reason::RollbackGuard, format!("the log's key file cannot be used: {why}"))
     };
     let none = |error| {
         tracing::error!(%error, "no key could be made");
