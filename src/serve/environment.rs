@@ -24,8 +24,11 @@ const NAMES: [&str; 16] = [
     "insecure",
 ];
 
-/// Variables that are read elsewhere: by the flag of that name, and by the other commands.
-const OTHERS: [&str; 4] = ["distrust-witness", "server", "vkey", "tls-ca"];
+/// The variable of a setting that is a list: names, parted by spaces.
+const DISTRUST_WITNESS: &str = "LOGWOOD_DISTRUST_WITNESS";
+
+/// Variables of the other commands.
+const OTHERS: [&str; 3] = ["server", "vkey", "tls-ca"];
 
 /// Whether it is a variable that Kubernetes sets for every pod beside a service named `logwood`.
 fn is_of_kubernetes(name: &str) -> bool {
@@ -37,6 +40,8 @@ fn is_of_kubernetes(name: &str) -> bool {
 pub(super) struct Variables {
     /// Names, whole, and values.
     pub(super) settings: Vec<(String, String)>,
+    /// The witnesses that are distrusted, by name.
+    pub(super) distrusted: Vec<String>,
     /// Names that look like settings and are none: misspelt, perhaps.
     pub(super) ignored: Vec<String>,
 }
@@ -54,11 +59,15 @@ impl Variables {
             let Some(name) = variable.strip_prefix("LOGWOOD_") else { continue };
             let table = name.split_once("__").map_or(name, |(table, _)| table);
             let name = table.to_lowercase().replace('_', "-");
-            if NAMES.contains(&name.as_str()) {
+            if NAMES.contains(&name.as_str()) || variable == DISTRUST_WITNESS {
                 let Ok(value) = value.into_string() else {
                     return Err(Usage { problem: format!("the value of {variable} is not UTF-8") });
                 };
-                found.settings.push((variable, value));
+                if variable == DISTRUST_WITNESS {
+                    found.distrusted = value.split_whitespace().map(str::to_owned).collect();
+                } else {
+                    found.settings.push((variable, value));
+                }
             } else if !OTHERS.contains(&name.as_str()) && !is_of_kubernetes(&name) {
                 found.ignored.push(variable);
             }
@@ -88,7 +97,7 @@ mod tests {
             ("LOGWOOD_PORTS", b"7070"),
             ("LOGWOOD_LIMIT__BODIES_MIB", b"16"),
             ("LOGWOOD_SERVER", b"http://127.0.0.1:7070"),
-            ("LOGWOOD_DISTRUST_WITNESS", b"w1"),
+            ("LOGWOOD_DISTRUST_WITNESS", b"w1 w2"),
             ("LOGWOOD_SERVICE_HOST", b"10.0.0.1"),
             ("LOGWOOD_PORT_7070_TCP", b"tcp://10.0.0.1:7070"),
             ("PATH", b"/bin"),
@@ -96,13 +105,16 @@ mod tests {
         let found = found.expect("all are text");
         let names: Vec<_> = found.settings.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LOGWOOD_TLS_CERT", "LOGWOOD_LIMITS__BODIES_MIB", "LOGWOOD_HTTP__APPEND"]);
+        assert_eq!(found.distrusted, ["w1", "w2"]);
         assert_eq!(found.ignored, ["LOGWOOD_TLS_KEYS", "LOGWOOD_PORTS", "LOGWOOD_LIMIT__BODIES_MIB"]);
     }
 
     #[test]
     fn bytes_that_are_no_text_are_an_error_in_a_setting_and_nothing_elsewhere() {
         assert_eq!(sorted(&[("OTHER", b"\xff")]).expect("another program's"), Variables::default());
-        let error = sorted(&[("LOGWOOD_DATA", b"\xff")]).expect_err("not text");
-        assert_eq!(error.problem, "the value of LOGWOOD_DATA is not UTF-8");
+        for name in ["LOGWOOD_DATA", "LOGWOOD_DISTRUST_WITNESS"] {
+            let error = sorted(&[(name, b"\xff")]).expect_err("not text");
+            assert_eq!(error.problem, format!("the value of {name} is not UTF-8"));
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Settings of the server: defaults < TOML file < environment < flags, validated once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env::VarError;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -207,22 +206,6 @@ impl From<Listen> for String {
     }
 }
 
-/// The witnesses that the flags name, or else the variable: their names have no spaces.
-fn distrusted(args: &ServeArgs) -> Result<Option<Vec<String>>, Usage> {
-    let variable = match std::env::var("LOGWOOD_DISTRUST_WITNESS") {
-        Err(VarError::NotUnicode(_)) => {
-            return Err(Usage { problem: "the value of LOGWOOD_DISTRUST_WITNESS is not UTF-8".into() });
-        }
-        variable => variable.unwrap_or_default(),
-    };
-    let named = if args.distrust_witness.is_empty() {
-        variable.split_whitespace().map(str::to_owned).collect()
-    } else {
-        args.distrust_witness.clone()
-    };
-    Ok(Some(named).filter(|names| !names.is_empty()))
-}
-
 fn not_utf_8(path: &Path) -> Usage {
     Usage { problem: format!("{}: a path in the settings must be UTF-8", path.display()) }
 }
@@ -251,6 +234,8 @@ impl Settings {
         for name in &variables.ignored {
             eprintln!("logwood: warning: {} sets nothing: no setting has that name", output::printable(name));
         }
+        let distrusted =
+            if args.distrust_witness.is_empty() { variables.distrusted } else { args.distrust_witness.clone() };
         let environment = Environment::with_prefix("LOGWOOD")
             .prefix_separator("_")
             .separator("__")
@@ -273,7 +258,7 @@ impl Settings {
             .set_override_option("tls-key", text(&args.tls_key)?)?
             .set_override_option("client-ca", text(&args.client_ca)?)?
             .set_override_option("insecure", args.insecure.then_some(true))?
-            .set_override_option("distrust-witness", distrusted(args)?)?
+            .set_override_option("distrust-witness", (!distrusted.is_empty()).then_some(distrusted))?
             .build()
             .and_then(Config::try_deserialize::<Self>)
             .map_err(|error| Usage { problem: format!("configuration: {error}") })?;

@@ -1,8 +1,8 @@
 //! Connections: so many at once, each with a first call in good time, and a peer that takes its answers.
 //!
-//! Where there are too many, the one that has waited longest for its first call makes room, or else the one whose last call
-//! ended longest ago, so that whoever calls at once is served however many others hold connections open and say nothing, or
-//! say it slowly.
+//! Where there are too many, the one that has waited longest for its first call makes room, or else the one whose last
+//! call ended longest ago, so that whoever calls at once is served however many others hold connections open and say
+//! nothing, or say it slowly.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,9 +24,9 @@ use crate::limits::Limits;
 /// After its last call a connection is left alone for so long: the answer may still be on its way.
 const REST: Duration = Duration::from_secs(1);
 
-/// Limits the connections of one listener. Over the limit the one that has waited longest for its first call is closed; if
-/// all have called, the one that has rested longest, for [`REST`] at least. If all are calling, it is the new one, at once,
-/// so that its peer learns of it.
+/// Limits the connections of one listener. Over the limit the one that has waited longest for its first call is closed;
+/// if all have called, the one that has rested longest, for [`REST`] at least. Otherwise it is the new one, at once, so
+/// that its peer learns of it.
 pub(crate) fn limit<IO>(
     incoming: impl Stream<Item = io::Result<IO>>,
     limits: &Limits,

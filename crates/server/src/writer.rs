@@ -98,7 +98,7 @@ pub(crate) struct Shared {
     pub(crate) slot: StoreSlot,
     pub(crate) nodes: Nodes,
     pub(crate) registry: Registry,
-    /// The outcome of a commit is not known, and the store is not open anew yet.
+    /// A commit failed, and nothing was loaded anew yet.
     pub(crate) halted: watch::Sender<bool>,
     /// Counts the times that everything planned was thrown away. What was read from storage in an earlier epoch is
     /// worth nothing to the planner.
